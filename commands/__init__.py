@@ -1,0 +1,1 @@
+"""One subcommand a file; ``cli`` finds them by name."""

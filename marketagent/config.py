@@ -1,0 +1,158 @@
+"""The home of ``os.environ`` and of ``config.toml``: what a user set, checked once, before anything runs.
+
+A value comes from the environment if it is there, else from ``$MA_HOME/config.toml``, else from the defaults
+below. An unknown key, a wrong type or a secret in a file that others can read stops the command: no default
+stands in for a limit on money that was mistyped.
+"""
+
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from marketagent.errors import BadConfig, did_you_mean
+
+CONFIG = "config.toml"
+SECRETS = {  # name in [keys] -> environment variable, as each vendor's own SDK calls it
+    "polygon": "POLYGON_API_KEY",
+    "alpaca_id": "APCA_API_KEY_ID",
+    "alpaca_secret": "APCA_API_SECRET_KEY",
+    "bullaware": "BULLAWARE_API_KEY",
+    "anthropic": "ANTHROPIC_API_KEY",
+    "openai": "OPENAI_API_KEY",
+}
+
+
+class Secret(str):
+    """A key: usable as text, never shown by repr or logs of records."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The effective settings of one command.
+
+    `now` is taken once, at the start, so that one command has one time. `origin` tells for each setting
+    where it came from: ``default``, ``config.toml`` or the environment variable.
+    """
+
+    home: Path
+    now: datetime
+    account: str = "paper"
+    cash: float = 100_000.0
+    costs: str = "ibkr-fixed"
+    slippage_bps: float = 0.0
+    source: str = "sample"
+    max_age_s: float = 900.0
+    busy_timeout_s: float = 60.0
+    watchlists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    keys: Mapping[str, Secret] = field(default_factory=dict, repr=False)
+    origin: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, now: datetime | None = None) -> "Settings":
+        """Read the environment and the config file; raises BadConfig with the name and the value at fault."""
+        environ = os.environ if environ is None else environ
+        home, home_origin = _home(environ)
+        path = home / CONFIG
+        values = _read(path)
+        keys, key_origins = _keys(values.pop("keys", {}), path, environ)
+        watchlists = _watchlists(values.pop("watchlists", {}), path)
+        checked = {name: _checked(name, value, path) for name, value in values.items()}
+        origin = {"home": home_origin, **dict.fromkeys(checked, CONFIG), **key_origins}
+        origin |= {f"watchlists.{name}": CONFIG for name in watchlists}
+        now = now or datetime.now(UTC)
+        return cls(home=home, now=now, watchlists=watchlists, keys=keys, origin=origin, **checked)
+
+
+def _home(environ: Mapping[str, str]) -> tuple[Path, str]:
+    if chosen := environ.get("MA_HOME"):
+        return Path(chosen).expanduser().absolute(), "MA_HOME"
+    from platformdirs import user_data_path  # 30 ms, and most users set MA_HOME
+
+    return user_data_path("market-agent", appauthor=False), "default"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        return {}
+    except NotADirectoryError:
+        return {}  # the home is a file: said where the home is opened, with the right code
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{path}: {error}") from error
+    except OSError as error:
+        raise BadConfig(f"{path}: cannot be read: {error.strerror}") from error
+
+
+_SIMPLE: dict[str, tuple[type, ...]] = {
+    "account": (str,),
+    "cash": (int, float),
+    "costs": (str,),
+    "slippage_bps": (int, float),
+    "source": (str,),
+    "max_age_s": (int, float),
+    "busy_timeout_s": (int, float),
+}
+
+
+def _checked(name: str, value: Any, path: Path) -> Any:
+    if name not in _SIMPLE:
+        known = [*_SIMPLE, "watchlists", "keys"]
+        raise BadConfig(f"{path}: unknown setting {name!r}{did_you_mean(name, known)}")
+    kinds = _SIMPLE[name]
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        wanted = "text" if kinds == (str,) else "a number"
+        raise BadConfig(f"{path}: {name} is {value!r}; it must be {wanted}")
+    if kinds == (str,):
+        return value
+    if not 0 <= value < float("inf"):
+        raise BadConfig(f"{path}: {name} is {value!r}; it must be a finite number of at least 0")
+    return float(value)
+
+
+def _watchlists(table: Any, path: Path) -> dict[str, tuple[str, ...]]:
+    if not isinstance(table, dict):
+        raise BadConfig(f"{path}: watchlists must be a table, e.g. [watchlists] then mine = ['AAPL', 'MSFT']")
+    for name, symbols in table.items():
+        if not isinstance(symbols, list) or not all(isinstance(symbol, str) for symbol in symbols):
+            raise BadConfig(f"{path}: watchlist {name!r} must be a list of quoted symbols")
+    return {name: tuple(symbols) for name, symbols in table.items()}
+
+
+def _keys(table: Any, path: Path, environ: Mapping[str, str]) -> tuple[dict[str, Secret], dict[str, str]]:
+    if not isinstance(table, dict):
+        raise BadConfig(f"{path}: keys must be a table, e.g. [keys] then polygon = '…'")
+    for name in table:
+        if name not in SECRETS:
+            raise BadConfig(f"{path}: unknown key {name!r} in [keys]{did_you_mean(name, SECRETS)}")
+        if not isinstance(table[name], str):
+            raise BadConfig(f"{path}: the key {name!r} must be text")
+    if table and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise BadConfig(f"{path} holds keys and others may read it; run: chmod 600 {path}")
+    keys = {name: Secret(value) for name, value in table.items()}
+    origins = {f"keys.{name}": CONFIG for name in keys}
+    for name, variable in SECRETS.items():
+        if environ.get(variable):
+            keys[name] = Secret(environ[variable])
+            origins[f"keys.{name}"] = variable
+    return keys, origins
+
+
+def effective(settings: Settings) -> list[tuple[str, Any, str]]:
+    """(name, value, origin) of every setting, in order; a key is shown as ``(set)``, never its text."""
+    plain = [f.name for f in fields(settings) if f.name not in {"now", "watchlists", "keys", "origin"}]
+    rows = [(name, getattr(settings, name), settings.origin.get(name, "default")) for name in plain]
+    rows = [(name, str(value) if isinstance(value, Path) else value, origin) for name, value, origin in rows]
+    rows += [(f"watchlists.{name}", list(symbols), CONFIG) for name, symbols in settings.watchlists.items()]
+    return rows + [(f"keys.{name}", "(set)", settings.origin[f"keys.{name}"]) for name in settings.keys]

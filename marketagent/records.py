@@ -1,0 +1,210 @@
+"""Every record that travels on a stream, as a frozen dataclass; ``ma schema KIND`` prints its JSON Schema.
+
+A schema only grows: a field may be added with a default, none is renamed or removed, and ``VERSION``
+rises when a reader must know. Sessions are New York dates (``YYYY-MM-DD``), instants UTC RFC 3339, rates
+fractions. ``None`` stands for "there is none", never NaN.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le
+
+VERSION = 1
+
+Status = Literal["ok", "partial", "error"]
+Action = Literal["buy", "hold", "sell"]
+Unit = Annotated[float, Ge(-1), Le(1)]
+Share = Annotated[float, Ge(0), Le(1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begin:
+    """First line of a stream: which run of which command writes it, and since when."""
+
+    run: str
+    cmd: str
+    at: str
+    v: int = VERSION
+    kind: Literal["begin"] = "begin"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """One symbol (or file) that a stage could not serve, and why."""
+
+    symbol: str
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """Last line of a stream: how many records there were, their hash, and whether that is all of them.
+
+    `sha256` covers the raw bytes of every line before this one. `up` is the end of the stream this
+    stage read, if it read one.
+    """
+
+    run: str
+    cmd: str
+    n: int
+    sha256: str
+    status: Status
+    failed: list[Failure] = field(default_factory=list)
+    error: str | None = None
+    up: dict[str, Any] | None = None
+    kind: Literal["end"] = "end"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """What ``ma fetch`` did for one symbol: bars stored now, and what this run changed."""
+
+    symbol: str
+    source: str
+    timeframe: str
+    first: str | None
+    last: str | None
+    bars: int
+    added: int
+    corrected: int
+    quarantined: int
+    actions: int
+    kind: Literal["fetched"] = "fetched"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opinion:
+    """One signal's part in a decision; `value` and `confidence` are None where it abstained."""
+
+    value: Unit | None
+    confidence: Share | None
+    weight: Annotated[float, Ge(0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What a strategy wants of one symbol on the close of one session.
+
+    `weight` is the wanted share of the account's equity; None means leave the position alone.
+    """
+
+    symbol: str
+    session: str
+    action: Action
+    score: Unit | None
+    confidence: Share
+    weight: Unit | None
+    close: float | None
+    strategy: str
+    strategy_hash: str
+    params: dict[str, Any]
+    band: Share
+    timeframe: str
+    source: str
+    reasoning: str
+    signals: dict[str, Opinion]
+    kind: Literal["decision"] = "decision"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """One order of ``ma trade``: planned, waiting, or settled. Money in USD, `quantity` in shares."""
+
+    cid: str
+    account: str
+    strategy: str
+    session: str
+    symbol: str
+    side: Literal["buy", "sell"]
+    quantity: float
+    state: str
+    filled_quantity: float = 0.0
+    fill_price: float | None = None
+    commission: float = 0.0
+    fill_session: str | None = None
+    reason: str = ""
+    kind: Literal["order"] = "order"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """One holding of an account at its last settled session; the row of cash has the symbol ``USD``."""
+
+    account: str
+    symbol: str
+    quantity: float
+    price: float
+    value: float
+    weight: float | None
+    session: str | None
+    kind: Literal["position"] = "position"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backtest:
+    """One simulated run: what was run, on what, and how it did. Metrics without a value are None."""
+
+    run: str
+    strategy: str
+    strategy_hash: str
+    params: dict[str, Any]
+    symbols: int
+    first: str
+    last: str
+    sessions: int
+    cash: float
+    equity: float
+    costs: str
+    slippage_bps: float
+    fill: str
+    fractional: bool
+    data_hash: str
+    benchmark: str | None
+    metrics: dict[str, float | None]
+    notes: list[str] = field(default_factory=list)
+    kind: Literal["backtest"] = "backtest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrategyInfo:
+    """A strategy that ``--strategy`` can name, with its parameters."""
+
+    name: str
+    summary: str
+    file: str
+    warmup: int
+    params: dict[str, Any]
+    kind: Literal["strategy"] = "strategy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One effective setting and where it comes from; the value of a secret is never shown."""
+
+    name: str
+    value: Any
+    origin: str
+    kind: Literal["setting"] = "setting"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of ``ma sql``: the columns the query names."""
+
+    values: dict[str, Any]
+    kind: Literal["row"] = "row"
+
+
+KINDS: dict[str, type] = {
+    "begin": Begin,
+    "end": End,
+    "fetched": Fetched,
+    "decision": Decision,
+    "order": Order,
+    "position": Position,
+    "backtest": Backtest,
+    "strategy": StrategyInfo,
+    "setting": Setting,
+    "row": Row,
+}
