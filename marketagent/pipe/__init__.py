@@ -1,0 +1,1 @@
+"""Sealed streams: one module writes them, one reads them."""

@@ -1,0 +1,1 @@
+"""Where prices come from; a source is a file, found by name."""

@@ -1,0 +1,1 @@
+"""DuckDB files behind the turnstile lock; all SQL on them is here."""
