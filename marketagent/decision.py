@@ -1,0 +1,95 @@
+"""One decision, three callers: what ``ma score``, ``ma backtest`` and ``ma trade`` all rest on.
+
+    signals  = strategy.signals(panel, opinions)
+    scored   = ensemble(signals, weights)
+    targets  = target_weights(act(scored), ...)      on the sessions the strategy is due, NaN elsewhere
+
+``ma score`` writes the last row, ``ma backtest`` trades all rows. There is no second way to decide.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marketagent.ensemble import ACTIONS, act, ensemble, explain
+from marketagent.errors import MarketAgentError
+from marketagent.indicators import volatility
+from marketagent.panel import Array, Panel
+from marketagent.sessions import due
+from marketagent.signals import Signal
+from marketagent.sizing import VOLATILITY_WINDOW, target_weights
+from marketagent.strategy import Opinions, Strategy
+
+
+class BadStrategy(MarketAgentError):
+    """A strategy's signals are not what the engine can use; the text names the strategy."""
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What a strategy wants, all (T, N): score (NaN without one), confidence, action (-1, 0, 1), target weight.
+
+    `targets` is NaN where the position is to be left alone: on a hold, and on sessions that are not due.
+    """
+
+    panel: Panel
+    strategy: Strategy
+    signals: Mapping[str, Signal]
+    score: Array
+    confidence: Array
+    action: NDArray[np.int8]
+    targets: Array
+    due: NDArray[np.bool_]
+
+    def reasoning(self, t: int, n: int) -> str:
+        action = ACTIONS[int(self.action[t, n])]
+        text = explain(
+            self.signals, self.strategy.weights, t, n, action=action, threshold=self.strategy.threshold
+        )
+        return text if self.due[t] else f"{text}; not due, decides {self.strategy.rebalance}"
+
+
+def decide(strategy: Strategy, panel: Panel, opinions: Opinions | None = None) -> Decisions:
+    """Every decision of `strategy` over `panel`; row t rests on rows up to t and is the same in a longer panel.
+
+    Raises BadStrategy when the signals have the wrong shape or are none.
+    """
+    signals = _checked(strategy, strategy.signals(panel, opinions or {}), panel)
+    scored = ensemble(signals, strategy.weights)
+    # A symbol without a bar on a session is not decided on: there is no close to decide at.
+    score = np.where(panel.has_bar, scored.score, np.nan)
+    scored = type(scored)(score, scored.confidence)
+    action = act(scored, threshold=strategy.threshold, min_confidence=strategy.min_confidence)
+    targets = target_weights(
+        action,
+        score,
+        _volatility(strategy, panel),
+        method=strategy.sizing,
+        top_k=strategy.top_k,
+        gross=strategy.gross,
+        max_weight=strategy.max_weight,
+        long_only=strategy.long_only,
+    )
+    on = due(panel.sessions, strategy.rebalance)
+    targets = np.where(on[:, None], targets, np.nan)
+    return Decisions(panel, strategy, signals, score, scored.confidence, action, targets, on)
+
+
+def _volatility(strategy: Strategy, panel: Panel) -> Array:
+    if strategy.sizing != "inverse_volatility":
+        return np.full(panel.shape, np.nan)
+    return volatility(panel.close, VOLATILITY_WINDOW)
+
+
+def _checked(strategy: Strategy, signals: object, panel: Panel) -> dict[str, Signal]:
+    name = type(strategy).__name__
+    if not isinstance(signals, dict) or not signals:
+        raise BadStrategy(f"{name}.signals() gave {type(signals).__name__}; it must give a dict of at least one Signal")
+    for key, signal in signals.items():
+        if not isinstance(signal, Signal):
+            raise BadStrategy(f"{name}.signals() gave {type(signal).__name__} for {key!r}; it must be a Signal")
+        if signal.value.shape != panel.shape:
+            raise BadStrategy(f"signal {key!r} of {name} is {signal.value.shape}; the panel is {panel.shape}")
+    return signals

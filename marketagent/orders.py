@@ -1,0 +1,39 @@
+"""From target weights to share quantities: the one place where a decision becomes an order's size."""
+
+import numpy as np
+
+from marketagent.panel import Array
+
+WHOLE, FRACTIONAL = 1.0, 1e6  # steps a share is cut into; Alpaca takes up to nine decimals, six are plenty
+_HAIR = 1e-9  # 999.9999999999 shares are 1000: binary fractions of money must not cost a share
+
+
+def cut(quantity: Array, steps: float) -> Array:
+    """`quantity` towards zero to whole steps: whole shares for `WHOLE`, millionths for `FRACTIONAL`."""
+    return np.trunc(quantity * steps + np.copysign(_HAIR, quantity)) / steps
+
+
+def order_quantities(
+    targets: Array, shares: Array, close: Array, equity: float, *, band: float, steps: float
+) -> Array:
+    """(N,) shares to buy (+) or sell (-) so that each symbol has its target share of `equity`.
+
+    `targets` (N,): NaN leaves the position alone. `close` (N,): NaN, no bar today, leaves it alone too: what
+    has no price has no size. A position within `band` of its target (a fraction of the target) is left alone,
+    so that a drifting price does not pay commissions every day; entries and exits always trade. A band of 1
+    leaves every position on its target's side alone, however far it ran. An account worth nothing trades nothing.
+
+    >>> one = np.array([[0.5], [100.0], [20.0]])
+    >>> order_quantities(one[0], np.array([0.0]), one[2], 10_000.0, band=0.0, steps=WHOLE).tolist()
+    [250.0]
+    """
+    if not equity > 0:
+        return np.zeros(len(targets))
+    wanted_value = targets * equity
+    with np.errstate(invalid="ignore"):  # NaN targets and closes are left alone on the next lines
+        wanted = cut(wanted_value / close, steps)
+        near = np.abs(wanted_value - shares * close) < band * np.abs(wanted_value)
+        if band >= 1:
+            near |= shares * targets > 0
+    alone = np.isnan(targets) | np.isnan(close) | near
+    return np.where(alone, 0.0, wanted - shares)

@@ -1,0 +1,162 @@
+"""The panel: prices of N symbols over T sessions, as traded and adjusted, and the events between them.
+
+Adjusted prices are anchored at a symbol's first bar and run forward:
+
+    factor[t] = factor[t-1] * split[t] * (1 + dividend[t] / close[t])      factor[first bar] = 1
+    adjusted  = as traded * factor
+
+That is the return of a holder exactly: one share of yesterday is `split` shares today, each worth its close
+and its dividend. (Quandl WIKI and Alpha Vantage compute their adjusted closes so, as their own split and dividend
+columns show; Yahoo divides by 1 - dividend / previous close, which differs by the dividend times the day's move.)
+
+Seen from session t they differ from "adjusted as of t" by one constant per symbol, so every ratio, return,
+average or crossing is the same. But nothing that happens after t can change row t by a bit: a strategy
+cannot see a later split in an earlier price, and the last row of a short history equals that row of a
+longer one. A rule on the price level itself (``close > 5``) belongs on ``panel.raw``, what people paid.
+
+The factor is computed here, at read time, from what is stored: half a history stored before a split and
+half after it give the same panel as all at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = NDArray[np.float64]
+Sessions = NDArray[np.datetime64]
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Prices and volume as traded, each (T, N); NaN is "no bar"."""
+
+    open: Array
+    high: Array
+    low: Array
+    close: Array
+    volume: Array
+
+
+@dataclass(frozen=True)
+class Panel:
+    """N symbols over T sessions, oldest first.
+
+    `split` holds new shares per old one on the ex-date (1 elsewhere), `dividend` USD per share as traded on the
+    ex-date (0 elsewhere), for shares held over the previous close. `sources` says whose bars each symbol's are.
+    """
+
+    sessions: Sessions
+    symbols: tuple[str, ...]
+    raw: Raw
+    split: Array
+    dividend: Array
+    sources: tuple[str, ...] = ()
+    timeframe: str = "1d"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.sessions), len(self.symbols)
+
+    @cached_property
+    def has_bar(self) -> NDArray[np.bool_]:
+        return np.isfinite(self.raw.close)
+
+    @cached_property
+    def last_bar(self) -> NDArray[np.int64]:
+        """(T, N): the row of the newest bar at or before each row, -1 before the first."""
+        rows = np.arange(len(self.sessions))[:, None]
+        return np.maximum.accumulate(np.where(self.has_bar, rows, -1), axis=0)
+
+    @cached_property
+    def split_factor(self) -> Array:
+        """(T, N): shares today per share at the first bar."""
+        return np.cumprod(np.where(self._after_first, self.split, 1.0), axis=0)
+
+    @cached_property
+    def mark(self) -> Array:
+        """(T, N): the price a holding is valued at: the newest close, restated for splits since; 0 before the first."""
+        columns = np.arange(len(self.symbols))
+        newest = np.maximum(self.last_bar, 0)
+        price = self.raw.close[newest, columns]
+        since = self.split_factor / self.split_factor[newest, columns]
+        return np.where(self.last_bar >= 0, price / since, 0.0)
+
+    @cached_property
+    def factor(self) -> Array:
+        """(T, N): what turns a price as traded into the adjusted one; 1 at the first bar."""
+        step = np.where(self._after_first, self.split, 1.0)
+        t, n = np.nonzero((self.dividend > 0) & self._after_first)
+        step[t, n] *= 1 + self.dividend[t, n] / self.mark[t, n]  # the mark is the close, or stands in for it
+        return np.cumprod(step, axis=0)
+
+    @cached_property
+    def open(self) -> Array:
+        return self.raw.open * self.factor
+
+    @cached_property
+    def high(self) -> Array:
+        return self.raw.high * self.factor
+
+    @cached_property
+    def low(self) -> Array:
+        return self.raw.low * self.factor
+
+    @cached_property
+    def close(self) -> Array:
+        return self.raw.close * self.factor
+
+    @cached_property
+    def volume(self) -> Array:
+        """(T, N): shares of the first bar's kind, so that price times volume stays comparable over a split."""
+        return self.raw.volume / self.split_factor
+
+    @cached_property
+    def returns(self) -> Array:
+        """(T, N): total return of each bar on the symbol's bar before it, a fraction; NaN at the first and without a bar."""
+        before = np.vstack([np.full((1, len(self.symbols)), -1), self.last_bar[:-1]])
+        columns = np.arange(len(self.symbols))
+        base = self.close[np.maximum(before, 0), columns]
+        return np.where(before >= 0, self.close / base - 1, np.nan)
+
+    def head(self, rows: int) -> "Panel":
+        """The first `rows` sessions, as if the rest had not happened."""
+        raw = Raw(**{name: getattr(self.raw, name)[:rows] for name in Raw.__dataclass_fields__})
+        return Panel(
+            self.sessions[:rows],
+            self.symbols,
+            raw,
+            self.split[:rows],
+            self.dividend[:rows],
+            self.sources,
+            self.timeframe,
+        )
+
+    def row(self, session: np.datetime64) -> int:
+        """The row of the newest session at or before `session`, -1 if there is none."""
+        return int(np.searchsorted(self.sessions, session, side="right")) - 1
+
+    def frame(self, field: str = "close", *, raw: bool = False) -> "pd.DataFrame":
+        """One field as a pandas table: index session, a column a symbol. For notebooks and strategy authors."""
+        import pandas as pd  # 0.6 s of import that no command pays for
+
+        values = getattr(self.raw if raw else self, field)
+        return pd.DataFrame(values, index=pd.DatetimeIndex(self.sessions), columns=list(self.symbols))
+
+    @property
+    def _after_first(self) -> NDArray[np.bool_]:
+        """(T, N): rows after a symbol's first bar: only there can an action touch a holder."""
+        return np.vstack([np.zeros((1, len(self.symbols)), dtype=bool), self.last_bar[:-1] >= 0])
+
+
+def empty(sessions: Sessions, symbols: Sequence[str], sources: Sequence[str] = (), timeframe: str = "1d") -> Panel:
+    """A panel of that shape without a bar or an event, to be filled by whoever reads the store."""
+    shape = (len(sessions), len(symbols))
+    raw = Raw(*(np.full(shape, np.nan) for _ in range(5)))
+    return Panel(sessions, tuple(symbols), raw, np.ones(shape), np.zeros(shape), tuple(sources), timeframe)

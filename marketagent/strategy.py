@@ -1,0 +1,144 @@
+"""What a strategy is: one class in one file, with its parameters, its signals and how they become positions.
+
+    class SmaCross(Strategy):
+        fast: int = param(20, 2, 250, "sessions in the fast average")
+        ...
+        def signals(self, panel, opinions):
+            return {"trend": Signal(...)}
+
+A subclass becomes a frozen dataclass of its parameters. Those of the base below belong to every strategy; a
+file sets its own default by plain assignment (``rebalance = "monthly"``), a run sets any with ``--set``. The
+same object is scored, backtested, swept and traded.
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, ClassVar, Self, dataclass_transform
+
+from marketagent.errors import UsageError, did_you_mean
+from marketagent.panel import Panel
+from marketagent.sessions import SCHEDULES
+from marketagent.signals import Signal
+from marketagent.sizing import METHODS
+
+Opinions = Mapping[str, Signal]
+
+
+def param(
+    default: Any, low: float | None = None, high: float | None = None, help: str = "", *, choices: tuple[str, ...] = ()
+) -> Any:
+    """A parameter of a strategy: its default, its range (both ends included) or its choices, and what it means."""
+    return field(default=default, metadata={"low": low, "high": high, "help": help, "choices": choices})
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(param,))
+class Strategy:
+    """The base of every strategy; see the module. `weights` weighs the signals by name, 1 where it is silent."""
+
+    rebalance: str = param("daily", choices=SCHEDULES, help="which sessions decide: every one, or the first of each")
+    sizing: str = param("equal", choices=METHODS, help="how the chosen symbols share the account")
+    top_k: int = param(5, 1, 1000, "symbols held when sizing is top_k")
+    gross: float = param(1.0, 0.0, 2.0, "share of equity invested when anything is chosen")
+    max_weight: float = param(1.0, 0.0, 1.0, "largest share of equity in one symbol")
+    long_only: bool = param(True, help="a sell ends a position; false: it opens a short one")
+    band: float = param(0.0, 0.0, 1.0, "a position this near to its target, as a fraction of it, is left alone")
+    threshold: float = param(0.0, 0.0, 1.0, "buy above this score, sell below its negative")
+    min_confidence: float = param(0.0, 0.0, 1.0, "hold below this confidence")
+
+    weights: ClassVar[Mapping[str, float]] = {}
+
+    def __init_subclass__(cls) -> None:
+        _adopt_plain_defaults(cls)
+        dataclass(frozen=True, kw_only=True)(cls)
+
+    def __post_init__(self) -> None:
+        for item in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass, see above
+            _check_range(item.name, getattr(self, item.name), item.default, item.metadata)
+        try:
+            self.check()
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+
+    @property
+    def warmup(self) -> int:
+        """How many bars a symbol needs before it can be decided on."""
+        return 0
+
+    def check(self) -> None:
+        """Raise ValueError where parameters that are each in range do not go together."""
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        """Each idea of the strategy by name, over the whole panel; row t may use rows up to t only."""
+        raise TypeError(f"{type(self).__name__} has no signals()")
+
+    def params(self) -> dict[str, Any]:
+        """Every parameter with its value, in order."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]  # as above
+
+    @classmethod
+    def described(cls) -> dict[str, dict[str, Any]]:
+        """Every parameter with its default, range or choices, and meaning."""
+        return {item.name: {"default": item.default, **_shown(item.metadata)} for item in fields(cls)}  # type: ignore[arg-type]  # as above
+
+    @classmethod
+    def configured(cls, texts: Mapping[str, str]) -> Self:
+        """The strategy with parameters given as text, as ``--set name=value`` does; raises UsageError."""
+        known = cls.described()
+        values = {}
+        for name, text in texts.items():
+            if name not in known:
+                raise UsageError(f"{cls.__name__} has no parameter {name!r}{did_you_mean(name, known)}")
+            values[name] = _parsed(name, text, known[name]["default"])
+        return cls(**values)
+
+
+dataclass(frozen=True, kw_only=True)(Strategy)
+
+
+def _adopt_plain_defaults(cls: type) -> None:
+    """Make ``name = value`` in a subclass the default of the inherited parameter, with the range it has."""
+    inherited = {item.name: item for base in cls.__mro__[1:] if base is not object for item in _fields_of(base)}
+    annotations = cls.__dict__.get("__annotations__", {})
+    for name, item in inherited.items():
+        if name in cls.__dict__ and name not in annotations:
+            cls.__annotations__ = {**cls.__dict__.get("__annotations__", {}), name: item.type}
+            setattr(cls, name, field(default=cls.__dict__[name], metadata=item.metadata))
+
+
+def _fields_of(base: type) -> list[Any]:
+    return list(getattr(base, "__dataclass_fields__", {}).values())
+
+
+def _shown(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in metadata.items() if value not in (None, (), "")}
+
+
+def _check_range(name: str, value: Any, default: Any, metadata: Mapping[str, Any]) -> None:
+    if default is not MISSING and type(value) is not type(default) and not (isinstance(default, float) and type(value) is int):
+        raise UsageError(f"{name} is {value!r}; it must be {_kind(default)}")
+    choices, low, high = metadata.get("choices"), metadata.get("low"), metadata.get("high")
+    if choices and value not in choices:
+        raise UsageError(f"{name} is {value!r}; it must be one of {', '.join(choices)}{did_you_mean(str(value), choices)}")
+    too_low, too_high = low is not None and not value >= low, high is not None and not value <= high
+    if too_low or too_high:
+        raise UsageError(f"{name} is {value!r}; it must lie in {low} .. {high}")
+
+
+def _parsed(name: str, text: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+    elif isinstance(default, str):
+        return text
+    else:
+        try:
+            return type(default)(text)
+        except ValueError:
+            pass  # said below, with what was wanted
+    raise UsageError(f"{name} is {text!r}; it must be {_kind(default)}")
+
+
+def _kind(default: Any) -> str:
+    if isinstance(default, bool):
+        return "true or false"
+    return {int: "a whole number", float: "a number"}.get(type(default), "text")
