@@ -319,7 +319,8 @@ def _written(
     )
     con.execute(
         f"""
-        COPY (SELECT symbol, session, ts, open, high, low, close, volume, adj_close FROM raw
+        COPY (SELECT symbol, session, ts, open, high, low, close, volume,
+                     CASE WHEN adj_close > 0 AND isfinite(adj_close) THEN adj_close END AS adj_close FROM raw
               WHERE asked AND reason IS NULL AND NOT repeated ORDER BY symbol, ts) TO '{quoted_text(staged.bar_file)}';
         COPY (FROM actions ORDER BY ALL) TO '{quoted_text(staged.action_file)}';
         COPY (SELECT line, left(symbol, 40) AS symbol, left(time_text, 40) AS session_text, session, reason,

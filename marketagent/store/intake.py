@@ -1,0 +1,53 @@
+"""From a source's file to stored bars: look whether it is known, stage it, merge it. One file, one transaction."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from marketagent.home import disk_error
+from marketagent.sources import Batch
+from marketagent.store.database import opened
+from marketagent.store.market import MARKET, copy_calendar
+from marketagent.store.merge import Merged, Origin, known_fingerprint, merge, unchanged
+from marketagent.store.staging import stage
+
+_OLD_S = 86_400  # a working folder a day old belongs to a run that was killed
+
+
+def take(home: Path, batch: Batch, now: datetime, *, timeout_s: float) -> tuple[str, list[Merged], list[str]]:
+    """Store `batch`: its timeframe, what it did to each symbol, and notes. What is stored already is not read again.
+
+    Raises BadData when the file is no table of bars: then nothing of it is stored.
+    """
+    origin = Origin(batch.source, batch.feed, batch.name, batch.fingerprint)
+    with working_folder(home) as folder:
+        calendar = folder / "calendar.parquet"
+        with opened(home / MARKET, timeout_s=timeout_s) as con:
+            if known_fingerprint(con, batch.fingerprint):
+                return *unchanged(con, origin), []
+            copy_calendar(con, calendar)
+        staged = stage(batch.path, batch.options, calendar, folder)
+        with opened(home / MARKET, write=True, timeout_s=timeout_s) as con:
+            # Two runs may have read the same file at once: the first to get here has stored it.
+            if known_fingerprint(con, batch.fingerprint):
+                return *unchanged(con, origin), []
+            return staged.timeframe, merge(con, staged, origin, now), list(staged.notes)
+
+
+@contextmanager
+def working_folder(home: Path) -> Iterator[Path]:
+    """A folder for one run under ``tmp/``, gone when the run ends; what killed runs left a day ago goes too."""
+    parent = home / "tmp"
+    try:
+        parent.mkdir(mode=0o700, exist_ok=True)
+        for left in parent.iterdir():
+            if time.time() - left.stat().st_mtime > _OLD_S:
+                shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise disk_error(error, parent) from error

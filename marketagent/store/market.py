@@ -1,0 +1,205 @@
+"""What the store knows of prices: the calendar, and the panel of some symbols."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import duckdb
+import numpy as np
+
+from marketagent.errors import NoData
+from marketagent.panel import Array, Panel, empty
+from marketagent.store.database import opened
+
+MARKET = "market.duckdb"
+FIELDS = ("open", "high", "low", "close", "volume")
+FIRST_SESSION = "1990-01-01"
+YEARS_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Held:
+    """What is stored of one symbol by one source."""
+
+    symbol: str
+    source: str
+    first: date
+    last: date
+    bars: int
+
+
+def write_calendar(con: duckdb.DuckDBPyConnection, today: date) -> None:
+    """Take the NYSE sessions from exchange_calendars into the table ``sessions``, 1990 to two years ahead."""
+    import exchange_calendars  # 1 s of import, paid once a year
+
+    last = date(today.year + YEARS_AHEAD, 12, 31)
+    schedule = exchange_calendars.get_calendar("XNYS", start=FIRST_SESSION, end=last.isoformat()).schedule
+    early = {session.date() for session in exchange_calendars.get_calendar("XNYS").early_closes}
+    rows = [
+        (session.date(), _utc(row.open), _utc(row.close), session.date() in early) for session, row in schedule.iterrows()
+    ]
+    con.execute("DELETE FROM sessions")
+    con.executemany("INSERT INTO sessions VALUES (?, ?, ?, ?)", rows)
+
+
+def _utc(stamp: datetime) -> datetime:
+    return stamp.astimezone(UTC).replace(tzinfo=None)
+
+
+def calendar_end(con: duckdb.DuckDBPyConnection) -> date | None:
+    """The last session the store's calendar has, None if it is still empty."""
+    row = con.execute("SELECT max(session) FROM sessions").fetchone()
+    return row[0] if row else None
+
+
+def copy_calendar(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """The calendar as a Parquet file at `path`, for whoever needs it while the store is closed."""
+    text = str(path).replace("'", "''")
+    con.execute(f"COPY (SELECT session, open_at, close_at FROM sessions ORDER BY session) TO '{text}'")
+
+
+def stored(con: duckdb.DuckDBPyConnection, symbols: Sequence[str] | None = None, timeframe: str = "1d") -> list[Held]:
+    """What is stored, by symbol and source; of all symbols if `symbols` is None."""
+    rows = con.execute(
+        """
+        SELECT symbol, source, min(session), max(session), count(*) FROM bars
+        WHERE timeframe = $1 AND ($2::VARCHAR[] IS NULL OR symbol IN (SELECT unnest($2::VARCHAR[])))
+        GROUP BY symbol, source ORDER BY symbol, source
+        """,
+        [timeframe, None if symbols is None else list(symbols)],
+    ).fetchall()
+    return [Held(*row) for row in rows]
+
+
+def chosen(held: Sequence[Held], source: str | None = None) -> dict[str, Held]:
+    """One source a symbol, never two mixed: `source` if named, else the one with the newest bar, then the most bars.
+
+    It does not depend on the sessions asked for, so that a score and a backtest of other spans read the same bars.
+    """
+    best: dict[str, Held] = {}
+    for one in sorted(held, key=lambda each: (each.last, each.bars, each.source)):
+        if source is None or one.source == source:
+            best[one.symbol] = one
+    return dict(sorted(best.items()))
+
+
+def read_panel(
+    home: Path,
+    symbols: Sequence[str] | None,
+    *,
+    last: date | None = None,
+    source: str | None = None,
+    known_at: datetime | None = None,
+    timeout_s: float = 60.0,
+) -> Panel:
+    """The daily panel of `symbols` (all stored if None) from their first stored bar up to session `last`.
+
+    `known_at` leaves out what the store learned later and brings back what was superseded since. A symbol
+    without a bar is left out: compare ``panel.symbols``. Raises NoData when nothing is left.
+    """
+    with opened(home / MARKET, timeout_s=timeout_s) as con:
+        picked = chosen(stored(con, symbols), source)
+        if not picked:
+            raise NoData(_nothing(symbols, source))
+        _bars_as_known(con, picked, last, known_at)
+        span = con.execute("SELECT min(session), max(session) FROM picked_bars").fetchone()
+        if span is None or span[0] is None:
+            raise NoData(f"{_nothing(symbols, source)}{f' up to {last}' if last else ''}")
+        sessions = _sessions(con, *span)
+        names = [row[0] for row in con.execute("SELECT DISTINCT symbol FROM picked_bars ORDER BY symbol").fetchall()]
+        panel = empty(sessions, names, [picked[name].source for name in names])
+        _fill_bars(con, panel)
+        _fill_actions(con, panel, known_at)
+    return panel
+
+
+def _nothing(symbols: Sequence[str] | None, source: str | None) -> str:
+    who = "nothing is stored" if symbols is None else f"no bars are stored of {', '.join(symbols[:5])}"
+    more = f" and {len(symbols) - 5} more" if symbols and len(symbols) > 5 else ""
+    where = f" from source {source}" if source else ""
+    what = " ".join(symbols[:5]) if symbols else "SYMBOL"
+    return f"{who}{more}{where}; run: ma fetch {what}"
+
+
+def _bars_as_known(
+    con: duckdb.DuckDBPyConnection, picked: dict[str, Held], last: date | None, known_at: datetime | None
+) -> None:
+    con.execute(
+        "CREATE TEMP TABLE picked AS SELECT unnest(?::VARCHAR[]) AS symbol, unnest(?::VARCHAR[]) AS source",
+        [list(picked), [one.source for one in picked.values()]],
+    )
+    columns = "symbol, source, timeframe, session, open, high, low, close, volume"
+    known = f"(SELECT {columns} FROM bars)"
+    if known_at is not None:
+        at = f"TIMESTAMP '{known_at.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ')}'"
+        known = f"""(SELECT {columns} FROM bars WHERE known_at <= {at} UNION ALL
+                     SELECT {columns} FROM superseded_bars WHERE known_at <= {at} AND superseded_at > {at})"""
+    con.execute(
+        f"""
+        CREATE TEMP VIEW picked_bars AS SELECT b.* FROM {known} b JOIN picked p ON p.symbol = b.symbol AND p.source = b.source
+        WHERE b.timeframe = '1d' AND b.session <= DATE '{(last or date.max).isoformat()}'
+        """
+    )
+
+
+def _sessions(con: duckdb.DuckDBPyConnection, first: date, last: date) -> np.ndarray:  # type: ignore[type-arg]  # dates
+    found = con.execute(
+        "SELECT session FROM sessions WHERE session BETWEEN ? AND ? ORDER BY session", [first, last]
+    ).fetchnumpy()
+    return np.asarray(found["session"]).astype("datetime64[D]")
+
+
+def _fill_bars(con: duckdb.DuckDBPyConnection, panel: Panel) -> None:
+    rows = con.execute(
+        f"SELECT (session - DATE '1970-01-01')::INTEGER AS day, list_position(?::VARCHAR[], symbol)::INTEGER AS place,"
+        f" {', '.join(FIELDS)} FROM picked_bars",
+        [list(panel.symbols)],
+    ).fetchnumpy()
+    t, n = _places(panel, rows)
+    for name in FIELDS:
+        getattr(panel.raw, name)[t, n] = rows[name]
+
+
+def _fill_actions(con: duckdb.DuckDBPyConnection, panel: Panel, known_at: datetime | None) -> None:
+    columns = "symbol, source, session, kind, value"
+    known, at = f"(SELECT {columns} FROM actions)", []
+    if known_at is not None:
+        moment = known_at.astimezone(UTC).replace(tzinfo=None)
+        known = f"""(SELECT {columns} FROM actions WHERE known_at <= ? UNION ALL
+                     SELECT {columns} FROM superseded_actions WHERE known_at <= ? AND superseded_at > ?)"""
+        at = [moment, moment, moment]
+    rows = con.execute(
+        f"""
+        SELECT (a.session - DATE '1970-01-01')::INTEGER AS day, list_position($symbols::VARCHAR[], a.symbol)::INTEGER AS place,
+               a.kind = 'split' AS is_split, a.value
+        FROM {known.replace("?", "$at")} a JOIN picked p ON p.symbol = a.symbol AND p.source = a.source
+        WHERE list_contains($symbols::VARCHAR[], a.symbol) AND a.session BETWEEN $first AND $last
+        """,
+        {
+            "symbols": list(panel.symbols),
+            "first": panel.sessions[0].astype(date),
+            "last": panel.sessions[-1].astype(date),
+            **({"at": at[0]} if at else {}),
+        },
+    ).fetchnumpy()
+    t, n = _places(panel, rows)
+    is_split, value = np.asarray(rows["is_split"], dtype=bool), np.asarray(rows["value"], dtype=np.float64)
+    panel.split[t[is_split], n[is_split]] = value[is_split]
+    panel.dividend[t[~is_split], n[~is_split]] = value[~is_split]
+
+
+def _places(panel: Panel, rows: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]  # of indices
+    days = panel.sessions.astype(np.int64)
+    return np.searchsorted(days, np.asarray(rows["day"])), np.asarray(rows["place"]) - 1
+
+
+def data_hash(panel: Panel) -> str:
+    """SHA-256 over everything a backtest read: symbols, sources, sessions, prices, volumes, splits and dividends."""
+    digest = hashlib.sha256("\n".join([*panel.symbols, *panel.sources]).encode())
+    digest.update(np.ascontiguousarray(panel.sessions).view(np.int64).tobytes())
+    parts: list[Array] = [getattr(panel.raw, name) for name in FIELDS] + [panel.split, panel.dividend]
+    for part in parts:
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()

@@ -1,0 +1,265 @@
+"""Staged files into ``market.duckdb``: what is new is added, what differs replaces the old, which is kept.
+
+A bar is told from another by symbol, timeframe, start and source; nothing but this merge keeps that unique (a
+primary key would make the file eight times as large). One file is one transaction.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+import numpy as np
+
+from marketagent.actions import infer
+from marketagent.store.staging import Staged
+from marketagent.symbols import is_ticker
+
+SAME_VALUE = 1e-4  # two readings of one dividend from two printings of an adjusted close differ less than this
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where staged rows come from: the source and feed recorded with every bar, the file's name and fingerprint."""
+
+    source: str
+    feed: str
+    file: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What one file did to one symbol."""
+
+    symbol: str
+    first: str | None
+    last: str | None
+    bars: int
+    added: int
+    corrected: int
+    quarantined: int
+    actions: int
+
+
+def known_fingerprint(con: duckdb.DuckDBPyConnection, fingerprint: str) -> bool:
+    """Whether this very file, read with these very options, is stored already."""
+    return con.execute("SELECT 1 FROM files WHERE fingerprint = ?", [fingerprint]).fetchone() is not None
+
+
+def unchanged(con: duckdb.DuckDBPyConnection, origin: Origin) -> tuple[str, list[Merged]]:
+    """The timeframe and the symbols of a file that is stored already, with nothing done to them."""
+    rows = con.execute(
+        "SELECT symbol, timeframe FROM file_symbols WHERE fingerprint = ? ORDER BY symbol", [origin.fingerprint]
+    ).fetchall()
+    timeframe = rows[0][1] if rows else "1d"
+    con.execute("SET VARIABLE source = ?", [origin.source])
+    con.execute("SET VARIABLE timeframe = ?", [timeframe])
+    spans = {row[0]: row[1:] for row in stored_spans(con, [row[0] for row in rows])}
+    return timeframe, [Merged(symbol, *spans.get(symbol, (None, None, 0)), 0, 0, 0, 0) for symbol, _ in rows]
+
+
+def merge(con: duckdb.DuckDBPyConnection, staged: Staged, origin: Origin, now: datetime) -> list[Merged]:
+    """Bring `staged` into the open transaction of `con`; returns what happened, a row a symbol in order."""
+    at = now.replace(tzinfo=None)
+    con.execute("SET VARIABLE source = ?", [origin.source])
+    con.execute("SET VARIABLE timeframe = ?", [staged.timeframe])
+    con.execute("SET VARIABLE at = ?::TIMESTAMP", [at])
+    con.execute("CREATE TEMP TABLE fresh AS FROM read_parquet(?)", [staged.bar_file])
+    con.execute("CREATE TEMP TABLE acts AS FROM read_parquet(?)", [staged.action_file])
+    if staged.actions == "inferred":
+        _infer_at_joins(con)
+    corrected, added = _merge_bars(con, origin.feed)
+    actions = _merge_actions(con, given=staged.actions == "given")
+    quarantined = _merge_bad(con, staged, origin)
+    _cover(con)
+    con.execute("INSERT INTO files VALUES (?, ?, ?, ?)", [origin.fingerprint, origin.file, staged.rows, at])
+    report = _report(con, added, corrected, actions, quarantined)
+    con.executemany(
+        "INSERT INTO file_symbols VALUES (?, ?, ?)",
+        [(origin.fingerprint, one.symbol, staged.timeframe) for one in report],
+    )
+    con.execute("DROP TABLE fresh; DROP TABLE acts")
+    return report
+
+
+def _counts(con: duckdb.DuckDBPyConnection, sql: str) -> dict[str, int]:
+    return dict(con.execute(sql).fetchall())
+
+
+def _merge_bars(con: duckdb.DuckDBPyConnection, feed: str) -> tuple[dict[str, int], dict[str, int]]:
+    con.execute(
+        """
+        CREATE TEMP TABLE stored AS
+        SELECT b.symbol, b.ts, (b.open, b.high, b.low, b.close, b.volume) IS DISTINCT FROM
+               (f.open, f.high, f.low, f.close, f.volume) AS differs
+        FROM bars b JOIN fresh f ON f.symbol = b.symbol AND f.ts = b.ts
+        WHERE b.timeframe = getvariable('timeframe') AND b.source = getvariable('source')
+        """
+    )
+    con.execute(
+        """
+        INSERT INTO superseded_bars
+        SELECT b.*, getvariable('at') FROM bars b JOIN stored s ON s.symbol = b.symbol AND s.ts = b.ts
+        WHERE s.differs AND b.timeframe = getvariable('timeframe') AND b.source = getvariable('source')
+        """
+    )
+    con.execute(
+        """
+        DELETE FROM bars b USING stored s WHERE s.differs AND s.symbol = b.symbol AND s.ts = b.ts
+        AND b.timeframe = getvariable('timeframe') AND b.source = getvariable('source')
+        """
+    )
+    con.execute(
+        """
+        INSERT INTO bars (symbol, timeframe, session, ts, open, high, low, close, volume, adj_close, source, feed, known_at)
+        SELECT f.symbol, getvariable('timeframe'), f.session, f.ts, f.open, f.high, f.low, f.close, f.volume, f.adj_close,
+               getvariable('source'), ?, getvariable('at')
+        FROM fresh f LEFT JOIN stored s ON s.symbol = f.symbol AND s.ts = f.ts
+        WHERE s.symbol IS NULL OR s.differs ORDER BY f.symbol, f.ts
+        """,
+        [feed],
+    )
+    corrected = _counts(con, "SELECT symbol, count(*) FROM stored WHERE differs GROUP BY symbol")
+    known = _counts(con, "SELECT symbol, count(*) FROM stored GROUP BY symbol")
+    fresh = _counts(con, "SELECT symbol, count(*) FROM fresh GROUP BY symbol")
+    con.execute("DROP TABLE stored")
+    return corrected, {symbol: count - known.get(symbol, 0) for symbol, count in fresh.items()}
+
+
+def _infer_at_joins(con: duckdb.DuckDBPyConnection) -> None:
+    """The step between a stored bar and the first (or last) new bar next to it, which neither file shows alone.
+
+    It is real only if both were printed on one base. A later printing is lower by all payments since, so it makes
+    a step below 1: that is taken for a change of base and dropped, unless it is a consolidation's simple ratio.
+    """
+    rows = con.execute(
+        """
+        WITH kept AS (
+            SELECT symbol, ts, session, close, adj_close FROM bars
+            WHERE timeframe = getvariable('timeframe') AND source = getvariable('source') AND symbol IN (SELECT symbol FROM fresh)
+        ), edge AS (SELECT symbol, min(ts) AS first, max(ts) AS last FROM fresh GROUP BY symbol),
+        before AS (
+            SELECT k.symbol, k.close, k.adj_close, f.session AS session, f.close AS close2, f.adj_close AS adj2
+            FROM edge e JOIN kept k ON k.symbol = e.symbol AND k.ts < e.first JOIN fresh f ON f.symbol = e.symbol AND f.ts = e.first
+            WHERE NOT EXISTS (FROM kept x WHERE x.symbol = e.symbol AND x.ts = e.first)
+            QUALIFY row_number() OVER (PARTITION BY k.symbol ORDER BY k.ts DESC) = 1
+        ), after AS (
+            SELECT k.symbol, f.close, f.adj_close, k.session, k.close AS close2, k.adj_close AS adj2
+            FROM edge e JOIN kept k ON k.symbol = e.symbol AND k.ts > e.last JOIN fresh f ON f.symbol = e.symbol AND f.ts = e.last
+            WHERE NOT EXISTS (FROM kept x WHERE x.symbol = e.symbol AND x.ts = e.last)
+            QUALIFY row_number() OVER (PARTITION BY k.symbol ORDER BY k.ts) = 1
+        )
+        FROM before UNION ALL FROM after
+        """
+    ).fetchall()
+    for symbol, close, adjusted, session, close2, adjusted2 in rows:
+        if not (adjusted and adjusted2):
+            continue
+        found = infer(np.array([close, close2]), np.array([adjusted, adjusted2]))
+        for split, dividend in zip(found.split.tolist(), found.dividend.tolist(), strict=True):
+            if split < 1 and abs(1 / split - round(1 / split)) > 1e-6:
+                continue
+            values = [("split", split)] * (split != 1.0) + [("dividend", dividend)] * (dividend > 0)
+            con.executemany("INSERT INTO acts VALUES (?, ?, ?, ?)", [(symbol, session, *value) for value in values])
+
+
+def _merge_actions(con: duckdb.DuckDBPyConnection, *, given: bool) -> dict[str, int]:
+    """Where the file has columns for actions it is believed on every day it has; inferred ones never delete."""
+    con.execute(
+        """
+        CREATE TEMP TABLE outdated AS
+        SELECT a.symbol, a.session, a.kind FROM actions a LEFT JOIN acts n USING (symbol, session, kind)
+        WHERE a.source = getvariable('source') AND (
+            (n.value IS NOT NULL AND abs(a.value / n.value - 1) > $1)
+            OR ($2 AND n.value IS NULL AND EXISTS (FROM fresh f WHERE f.symbol = a.symbol AND f.session = a.session)))
+        """,
+        [SAME_VALUE, given],
+    )
+    con.execute(
+        """
+        INSERT INTO superseded_actions SELECT a.*, getvariable('at') FROM actions a JOIN outdated USING (symbol, session, kind)
+        WHERE a.source = getvariable('source')
+        """
+    )
+    con.execute(
+        """
+        DELETE FROM actions a USING outdated o WHERE a.source = getvariable('source')
+        AND o.symbol = a.symbol AND o.session = a.session AND o.kind = a.kind
+        """
+    )
+    new = con.execute(
+        """
+        INSERT INTO actions (symbol, session, kind, value, source, known_at)
+        SELECT DISTINCT ON (symbol, session, kind) n.symbol, n.session, n.kind, n.value, getvariable('source'), getvariable('at')
+        FROM acts n WHERE NOT EXISTS (FROM actions a WHERE a.source = getvariable('source')
+            AND a.symbol = n.symbol AND a.session = n.session AND a.kind = n.kind) RETURNING symbol
+        """
+    ).fetchall()
+    con.execute("DROP TABLE outdated")
+    counts: dict[str, int] = {}
+    for (symbol,) in new:
+        counts[symbol] = counts.get(symbol, 0) + 1
+    return counts
+
+
+def _merge_bad(con: duckdb.DuckDBPyConnection, staged: Staged, origin: Origin) -> dict[str, int]:
+    con.execute(
+        """
+        INSERT INTO quarantine (source, file, line, symbol, session_text, session, reason, row_text, known_at)
+        SELECT getvariable('source'), $1, b.line, b.symbol, b.session_text, b.session, b.reason, b.row_text, getvariable('at')
+        FROM read_parquet($2) b WHERE NOT EXISTS (FROM quarantine q WHERE q.source = getvariable('source')
+            AND q.file = $1 AND q.line = b.line AND q.row_text = b.row_text AND q.reason = b.reason)
+        """,
+        [origin.file, staged.bad_file],
+    )
+    rows = con.execute("SELECT symbol, count(*) FROM read_parquet(?) GROUP BY symbol", [staged.bad_file]).fetchall()
+    return {symbol: count for symbol, count in rows if symbol and is_ticker(symbol)}
+
+
+def _cover(con: duckdb.DuckDBPyConnection) -> None:
+    """Remember what was looked at: from a symbol's first bar to the file's last, for a symbol may have ended before."""
+    con.execute(
+        """
+        CREATE TEMP TABLE span AS SELECT symbol, min(session) AS first, (SELECT max(session) FROM fresh) AS last FROM fresh GROUP BY symbol;
+        DELETE FROM coverage c USING span s WHERE c.symbol = s.symbol AND c.timeframe = getvariable('timeframe')
+            AND c.source = getvariable('source') AND c.first >= s.first AND c.last <= s.last;
+        INSERT INTO coverage (symbol, timeframe, source, first, last, fetched_at)
+        SELECT s.symbol, getvariable('timeframe'), getvariable('source'), s.first, s.last, getvariable('at') FROM span s
+        WHERE NOT EXISTS (FROM coverage c WHERE c.symbol = s.symbol AND c.timeframe = getvariable('timeframe')
+            AND c.source = getvariable('source') AND c.first <= s.first AND c.last >= s.last);
+        DROP TABLE span
+        """
+    )
+
+
+def _report(
+    con: duckdb.DuckDBPyConnection,
+    added: dict[str, int],
+    corrected: dict[str, int],
+    actions: dict[str, int],
+    quarantined: dict[str, int],
+) -> list[Merged]:
+    stored = {row[0]: row[1:] for row in stored_spans(con, sorted({*added, *quarantined}))}
+    return [
+        Merged(
+            symbol,
+            *stored.get(symbol, (None, None, 0)),
+            added.get(symbol, 0),
+            corrected.get(symbol, 0),
+            quarantined.get(symbol, 0),
+            actions.get(symbol, 0),
+        )
+        for symbol in sorted({*added, *quarantined})
+    ]
+
+
+def stored_spans(con: duckdb.DuckDBPyConnection, symbols: list[str]) -> list[tuple[str, str, str, int]]:
+    """(symbol, first, last, bars) of what is stored of `symbols` in the timeframe and source set on `con`."""
+    return con.execute(
+        """
+        SELECT symbol, min(session)::VARCHAR, max(session)::VARCHAR, count(*) FROM bars
+        WHERE timeframe = getvariable('timeframe') AND source = getvariable('source') AND symbol IN (SELECT unnest(?::VARCHAR[]))
+        GROUP BY symbol ORDER BY symbol
+        """,
+        [symbols],
+    ).fetchall()

@@ -1,0 +1,322 @@
+"""``ma trade`` between the stream and the broker: what to order, written down before it happens, done once.
+
+    lock the account -> live through the sessions up to the decision's -> plan -> write intents -> fill -> done
+
+Every arrow is one durable transaction in the journal, and each can be the last before a kill: the next run goes
+on from there. A decision (account, strategy, session, symbol) leads to one order at most, whoever sends it again and
+however it is sized then: its first reading counts.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from pathlib import Path
+
+import numpy as np
+
+from marketagent.brokers.local import (
+    OPEN,
+    PENDING,
+    Account,
+    Ticket,
+    advance,
+    fill_at_close,
+    steps_of,
+)
+from marketagent.costs import Costs
+from marketagent.errors import NoData, Refused
+from marketagent.journal import Journal
+from marketagent.orders import order_quantities
+from marketagent.panel import Panel
+from marketagent.records import Decision
+from marketagent.store.market import Market
+from marketagent.store.turnstile import held
+
+FILLS = ("next-open", "last")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Decisions of one strategy on one session, as one run of ``ma score`` sent them."""
+
+    run: str
+    strategy: str
+    session: date
+    decisions: tuple[Decision, ...]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How an account trades: its name, opening cash in USD, costs, parts of shares, shorts, and when it fills."""
+
+    account: str
+    cash: float
+    costs: Costs
+    fractional: bool = False
+    allow_short: bool = False
+    fill: str = "next-open"
+
+
+def one_session(run: str, decisions: Sequence[Decision], *, allow_short: bool) -> Stream | None:
+    """The decisions as a Stream, None if there are none; Refused if they are not of one strategy and one daily session."""
+    if not decisions:
+        return None
+    first = decisions[0]
+    for decision in decisions:
+        if (decision.strategy, decision.session) != (first.strategy, first.session):
+            raise Refused(
+                f"decisions of {first.strategy} on {first.session} and of {decision.strategy} on {decision.session} in one"
+                " stream; trade them one by one"
+            )
+        if decision.timeframe != "1d":
+            raise Refused(f"{decision.symbol}: a decision on {decision.timeframe} bars; ma trade takes daily ones")
+        if decision.weight is not None and decision.weight < 0 and not allow_short:
+            raise Refused(f"{decision.symbol}: a short position of {decision.weight:.2f} is asked for; see --allow-short")
+    symbols = [decision.symbol for decision in decisions]
+    if len(set(symbols)) < len(symbols):
+        twice = next(symbol for symbol in symbols if symbols.count(symbol) > 1)
+        raise Refused(f"{twice} is decided on twice in one stream")
+    return Stream(run, first.strategy, date.fromisoformat(first.session), tuple(decisions))
+
+
+@contextmanager
+def locked(home: Path, account: str, timeout_s: float) -> Iterator[None]:
+    """Alone with the account; Busy names who has it."""
+    with held(home / f"account-{account}", timeout_s):
+        yield
+
+
+def refuse_done(journal: Journal, run: str) -> None:
+    """Refuse a run that was traded to its end before."""
+    rows = journal.rows("SELECT at FROM streams WHERE run = ? AND state = 'done'", (run,))
+    if rows:
+        raise Refused(f"run {run} was traded already, at {rows[0]['at']}; nothing was done")
+
+
+def read_account(journal: Journal, terms: Terms, session: date) -> Account:
+    """The account as the journal has it; a new one starts with its cash on the close of `session`."""
+    rows = journal.rows("SELECT cash, settled_through FROM accounts WHERE account = ?", (terms.account,))
+    if not rows:
+        return Account(terms.account, terms.cash, session)
+    positions = journal.rows("SELECT symbol, quantity FROM positions WHERE account = ?", (terms.account,))
+    waiting = journal.rows(
+        "SELECT * FROM orders WHERE account = ? AND state IN ('PENDING', 'OPEN') ORDER BY symbol, cid", (terms.account,)
+    )
+    return Account(
+        terms.account,
+        rows[0]["cash"],
+        date.fromisoformat(rows[0]["settled_through"]),
+        {row["symbol"]: row["quantity"] for row in positions},
+        tuple(_ticket(row) for row in waiting),
+    )
+
+
+def plan(stream: Stream, account: Account, market: Market, terms: Terms, decided: frozenset[str]) -> list[Ticket]:
+    """The orders that bring the account to its targets, on the close of the stream's session; the account stands there."""
+    panel = market.panel
+    t = panel.row(np.datetime64(stream.session))
+    column = {symbol: n for n, symbol in enumerate(panel.symbols)}
+    targets, band = np.full(len(column), np.nan), 0.0
+    for decision in stream.decisions:
+        if decision.symbol not in decided and decision.weight is not None:
+            targets[column[decision.symbol]] = decision.weight
+            band = decision.band
+    coming = account.vector(panel)
+    for ticket in account.waiting:
+        coming[column[ticket.symbol]] += ticket.quantity
+    close = np.where(panel.has_bar[t], panel.raw.close[t], np.nan)
+    steps = steps_of(account, terms.fractional)
+    quantity = order_quantities(targets, coming, close, account.equity(panel), band=band, steps=steps)
+    return [
+        Ticket(order_id(account.name, stream, symbol, quantity[n]), symbol, stream.session, float(quantity[n]))
+        for symbol, n in column.items()
+        if quantity[n]
+    ]
+
+
+def order_id(account: str, stream: Stream, symbol: str, quantity: float) -> str:
+    """The client order id of a decision: the same whenever, however often and at whatever size it is computed."""
+    side = "buy" if quantity > 0 else "sell"
+    key = "|".join([account, stream.strategy, stream.session.isoformat(), symbol, side, "1"])
+    return "ma-" + hashlib.sha256(key.encode()).hexdigest()[:28]
+
+
+def caught_up(account: Account, market: Market, through: date, costs: Costs) -> Iterator[Account]:
+    """The account at the close of each session up to `through`, one after the other."""
+    panel = market.panel
+    sessions = panel.sessions[panel.sessions > np.datetime64(account.session)]
+    for session in sessions[sessions <= np.datetime64(through)]:
+        market.require(session.astype(date), {*account.shares, *(ticket.symbol for ticket in account.waiting)})
+        account = advance(replace(account, settled=(), told=()), panel, costs)
+        yield account
+
+
+def next_session(account: Account, market: Market) -> date | None:
+    """The session after the account's, if all it holds or waits for is known of that day; None if it is not yet."""
+    later = market.panel.sessions[market.panel.sessions > np.datetime64(account.session)]
+    if not len(later):
+        return None
+    session: date = later[0].astype(date)
+    try:
+        market.require(session, {*account.shares, *(ticket.symbol for ticket in account.waiting)})
+    except NoData:
+        return None  # not fetched yet: the orders wait, and the next run looks again
+    return session
+
+
+def trade(journal: Journal, stream: Stream, market: Market, terms: Terms, now: datetime) -> list[str]:
+    """Bring the stream's decisions to the account, each once; returns the client order ids of the stream's orders.
+
+    Call it with the account locked. Raises Refused for decisions older than the account, NoData where prices for
+    what is held are missing; neither leaves anything half done.
+    """
+    account = read_account(journal, terms, stream.session)
+    resumed = journal.rows("SELECT state FROM streams WHERE run = ?", (stream.run,))
+    if not resumed:
+        account = _live_to(journal, account, market, stream.session, terms, now)
+        decided = read_decided(journal, terms.account, stream)
+        refuse_old(account, stream, decided)
+        orders = plan(stream, account, market, terms, decided)
+        _write_intents(journal, stream, account, orders, decided, now)
+    _accept(journal, terms.account, now)
+    _fill(journal, stream, market, terms, now)
+    with journal.transaction():
+        journal.execute("UPDATE streams SET state = 'done', at = ? WHERE run = ?", (_text(now), stream.run))
+    return [row["cid"] for row in journal.rows("SELECT cid FROM orders WHERE run = ? ORDER BY symbol", (stream.run,))]
+
+
+def refuse_old(account: Account, stream: Stream, decided: frozenset[str]) -> None:
+    """Refuse decisions of a session the account has left behind, unless each was traded then."""
+    new = [decision.symbol for decision in stream.decisions if decision.symbol not in decided]
+    if account.session > stream.session and new:
+        raise Refused(
+            f"decisions of {stream.session} are older than the account {account.name}, which has lived through"
+            f" {account.session}; run: ma score again"
+        )
+
+
+def read_decided(journal: Journal, account: str, stream: Stream) -> frozenset[str]:
+    """The symbols that this strategy's decisions of this session were already traded for."""
+    rows = journal.rows(
+        "SELECT symbol FROM decided WHERE account = ? AND strategy = ? AND session = ?",
+        (account, stream.strategy, stream.session.isoformat()),
+    )
+    return frozenset(row["symbol"] for row in rows)
+
+
+def _live_to(
+    journal: Journal, account: Account, market: Market, session: date, terms: Terms, now: datetime
+) -> Account:
+    for account in caught_up(account, market, session, terms.costs):  # noqa: B020  (each step follows from the last)
+        _write_account(journal, account, market, now)
+    return account
+
+
+def _fill(journal: Journal, stream: Stream, market: Market, terms: Terms, now: datetime) -> None:
+    account = read_account(journal, terms, stream.session)
+    if terms.fill == "last":
+        mine = frozenset(ticket.cid for ticket in account.waiting if ticket.session == stream.session)
+        if mine and account.session == stream.session:
+            _write_account(journal, fill_at_close(account, market.panel, terms.costs, mine), market, now)
+    elif account.waiting and account.session == stream.session and next_session(account, market):
+        account = advance(account, market.panel, terms.costs)
+        _write_account(journal, account, market, now)
+
+
+def _write_intents(
+    journal: Journal,
+    stream: Stream,
+    account: Account,
+    orders: Sequence[Ticket],
+    decided: frozenset[str],
+    now: datetime,
+) -> None:
+    """All of a stream's intents in one transaction, before anything is done about any of them."""
+    at, session = _text(now), stream.session.isoformat()
+    cids = {ticket.symbol: ticket.cid for ticket in orders}
+    with journal.transaction():
+        journal.execute(
+            "INSERT INTO accounts VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (account.name, account.cash, account.session.isoformat(), at),
+        )
+        journal.execute(
+            "INSERT INTO streams VALUES (?, ?, 'planned', ?, ?, ?)", (stream.run, account.name, stream.strategy, session, at)
+        )
+        for ticket in orders:
+            side = "buy" if ticket.quantity > 0 else "sell"
+            journal.execute(
+                "INSERT INTO orders (cid, account, strategy, session, symbol, side, quantity, state, run, created_at,"
+                " updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    ticket.cid, account.name, stream.strategy, session, ticket.symbol, side, abs(ticket.quantity), PENDING,
+                    stream.run, at, at,
+                ),
+            )  # fmt: skip
+            _event(journal, account.name, at, "intent", {"quantity": ticket.quantity}, ticket.cid)
+        for decision in stream.decisions:
+            if decision.symbol not in decided:
+                journal.execute(
+                    "INSERT INTO decided VALUES (?, ?, ?, ?, ?, ?)",
+                    (account.name, stream.strategy, session, decision.symbol, stream.run, cids.get(decision.symbol)),
+                )
+
+
+def _accept(journal: Journal, account: str, now: datetime) -> None:
+    """The local broker takes every order that waits to be sent."""
+    at = _text(now)
+    with journal.transaction():
+        rows = journal.rows("SELECT cid FROM orders WHERE account = ? AND state = ?", (account, PENDING))
+        for row in rows:
+            journal.execute("UPDATE orders SET state = ?, updated_at = ? WHERE cid = ?", (OPEN, at, row["cid"]))
+            _event(journal, account, at, "accepted", {}, row["cid"])
+
+
+def _write_account(journal: Journal, account: Account, market: Market, now: datetime) -> None:
+    """One step of the account in one transaction: cash, positions, the orders it settled, and what happened."""
+    at = _text(now)
+    t = market.panel.row(np.datetime64(account.session))
+    mark = dict(zip(market.panel.symbols, market.panel.mark[t].tolist(), strict=True))
+    with journal.transaction():
+        journal.execute(
+            "UPDATE accounts SET cash = ?, settled_through = ? WHERE account = ?",
+            (account.cash, account.session.isoformat(), account.name),
+        )
+        journal.execute("DELETE FROM positions WHERE account = ?", (account.name,))
+        for symbol, quantity in account.shares.items():
+            journal.execute(
+                "INSERT INTO positions VALUES (?, ?, ?, ?, ?)",
+                (account.name, symbol, quantity, mark[symbol], account.session.isoformat()),
+            )
+        for ticket in account.settled:
+            journal.execute(
+                "UPDATE orders SET state = ?, filled_quantity = ?, fill_price = ?, commission = ?, fill_session = ?,"
+                " reason = ?, updated_at = ? WHERE cid = ?",
+                (
+                    ticket.state, ticket.filled, ticket.price, ticket.commission,
+                    ticket.fill_session and ticket.fill_session.isoformat(), ticket.reason, at, ticket.cid,
+                ),
+            )  # fmt: skip
+            _event(journal, account.name, at, ticket.state.lower(), {"filled": ticket.filled}, ticket.cid)
+        for kind, detail in account.told:
+            _event(journal, account.name, at, kind, detail, None)
+
+
+def _event(journal: Journal, account: str, at: str, kind: str, detail: dict[str, float | str], cid: str | None) -> None:
+    journal.execute(
+        "INSERT INTO events (cid, account, at, kind, detail) VALUES (?, ?, ?, ?, ?)",
+        (cid, account, at, kind, json.dumps(detail)),
+    )
+
+
+def _ticket(row: object) -> Ticket:
+    sign = 1 if row["side"] == "buy" else -1  # type: ignore[index]  # an sqlite3.Row
+    return Ticket(row["cid"], row["symbol"], date.fromisoformat(row["session"]), sign * row["quantity"], row["state"])  # type: ignore[index]  # as above
+
+
+def _text(now: datetime) -> str:
+    return now.isoformat().replace("+00:00", "Z")
+
+
