@@ -88,7 +88,7 @@ def rsi(close: Array, window: int = 14) -> Array:
     def compute(close: Array) -> Parts:
         move = np.full_like(close, np.nan)
         np.subtract(close[1:], close[:-1], out=move[1:])
-        # Not np.maximum: which zero it returns for 0.0 and -0.0 depends on where in the array they stand.
+        # Not np.maximum: NumPy leaves open which zero it returns for 0.0 and -0.0, and bits must not vary.
         gain = _wilder(np.where(move > 0, move, 0.0), window)
         loss = _wilder(np.where(move < 0, -move, 0.0), window)
         total = gain + loss
