@@ -212,6 +212,17 @@ def test_fractional_shares_come_back_to_flat_in_spite_of_rounding() -> None:
 def test_an_order_of_no_shares_is_no_trade() -> None:
     assert round_trips([0], [0.0], [5.0], [1.0]).tolist() == []
     assert round_trips([], [], [], []).tolist() == []
+    assert round_trips([0, 0, 0], [0, 1, -1], [5.0, 5.0, 6.0], [9.0, 0, 0]).tolist() == [1.0]
+
+
+def test_what_counts_as_rounding_follows_the_size_of_the_trade_at_hand() -> None:
+    huge = 1e13
+    found = round_trips([0] * 4, [huge, -huge, 1, -1], [1.0, 1.0, 5.0, 6.0], [0] * 4)
+    np.testing.assert_array_equal(found, [0.0, 1.0])
+    # one share is left of the many after a reverse split; half of it is sold, then the other half
+    kinds = [Event.FILL, Event.SPLIT, Event.FILL, Event.FILL]
+    found = round_trips([0] * 4, [huge, 1 / huge, -0.5, -0.5], [1.0, 0, 2 * huge, 4 * huge], [0] * 4, kind=kinds)
+    np.testing.assert_array_equal(found, [2 * huge])
 
 
 @settings(deadline=None)
