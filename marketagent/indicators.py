@@ -178,7 +178,8 @@ def momentum(close: Array, window: int, skip: int = 0) -> Array:
 
     def compute(close: Array) -> Parts:
         change = np.full_like(close, np.nan)
-        change[window:] = _change(close[window - skip : len(close) - skip], close[: max(0, len(close) - window)])
+        rows = max(0, len(close) - window)
+        change[window:] = _change(close[window - skip :][:rows], close[:rows])
         return (change,)
 
     return _over_own_bars(compute, close)[0]

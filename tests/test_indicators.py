@@ -37,7 +37,7 @@ FAMILY: Family = {  # every indicator as a function of high, low, close and a wi
     "atr": lambda high, low, close, window: (atr(high, low, close, window),),
     "macd": lambda high, low, close, window: macd(close, window, window + 3, 3),
     "bollinger": lambda high, low, close, window: bollinger(close, window),
-    "momentum": lambda high, low, close, window: (momentum(close, window, skip=1),),
+    "momentum": lambda high, low, close, window: (momentum(close, window, skip=window - 1),),
     "volatility": lambda high, low, close, window: (volatility(close, window),),
     "zscore": lambda high, low, close, window: (zscore(close, window),),
 }
@@ -281,6 +281,14 @@ def test_momentum_leaves_out_the_skipped_bars() -> None:
     close = np.array([[1.0], [2.0], [4.0], [16.0]])
     np.testing.assert_array_equal(momentum(close, 2, skip=1)[:, 0], [np.nan, np.nan, 1.0, 1.0])
     np.testing.assert_array_equal(momentum(close, 2)[:, 0], [np.nan, np.nan, 3.0, 7.0])
+
+
+def test_momentum_of_a_short_column_is_missing_whatever_is_skipped() -> None:
+    for rows in range(10):
+        for skip in range(8):
+            found = momentum(np.arange(1.0, rows + 1)[:, None], 8, skip=skip)
+            assert np.isnan(found[:8]).all()
+            assert (found[8:] == 8 - skip).all()  # row 8 holds 9, row 0 holds 1: (9 - skip) / 1 - 1
 
 
 def test_a_return_from_a_price_of_zero_is_missing_only_while_the_window_holds_it() -> None:
