@@ -1,0 +1,355 @@
+"""The home of the numbers that judge a backtest: returns, risk, comparison with a benchmark, trades.
+
+`returns` is (T,), one simple return a session, oldest first and without NaN; a `benchmark` has the same shape.
+A metric is a plain float, or None where it is not defined (too few sessions, nothing to divide by): never NaN
+or infinity, which JSON does not have. A year has 252 sessions. Where empyrical defines a metric, its
+definition is taken, so that a result can be compared with any other study that uses it.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Metric = float | None
+
+SESSIONS = 252  # in a year
+FLAT = 1e-12  # share of a trade's largest position below which what is left of it is rounding
+LEVEL = 1e-12  # a fall of less than this share of the peak is rounding
+
+
+class Event(IntEnum):
+    """What happened to a position: a fill, a split or a dividend."""
+
+    FILL = 0
+    SPLIT = 1
+    DIVIDEND = 2
+
+
+def summary(
+    equity: Array,
+    cash: float,
+    *,
+    gross: Array,
+    traded: Array,
+    pnl: Array,
+    benchmark: Array | None = None,
+    risk_free: float = 0.0,
+) -> dict[str, Metric]:
+    """Every metric of this file, by its name.
+
+    `equity` (T,) in USD at each close, after starting from `cash`; `gross` exposure and `traded` value (T,) as
+    `exposure` and `turnover` take them; `pnl` of the round trips; `risk_free` a fraction a year.
+    """
+    returns = session_returns(equity, cash)
+    against = None if benchmark is None else _checked(benchmark)
+    return {
+        "total_return": total_return(returns),
+        "cagr": cagr(returns),
+        "volatility": volatility(returns),
+        "sharpe": sharpe(returns, risk_free),
+        "sortino": sortino(returns, risk_free),
+        "calmar": calmar(returns),
+        "max_drawdown": max_drawdown(returns),
+        "drawdown_days": drawdown_days(returns),
+        "alpha": None if against is None else alpha(returns, against, risk_free),
+        "beta": None if against is None else beta(returns, against),
+        "information_ratio": None if against is None else information_ratio(returns, against),
+        "exposure": exposure(gross),
+        "turnover": turnover(traded, equity),
+        "trades": trades(pnl),
+        "win_rate": win_rate(pnl),
+        "profit_factor": profit_factor(pnl),
+    }
+
+
+def session_returns(equity: Array, cash: float) -> Array:
+    """Simple returns (T,) of an account worth `equity` (T,) at each close and `cash` before the first.
+
+    An account that reaches 0 is lost: the return is -1 there and 0 from then on.
+
+    >>> session_returns(np.array([110.0, 99.0, -5.0, 30.0]), 100.0).round(12).tolist()
+    [0.1, -0.1, -1.0, 0.0]
+    """
+    if not cash > 0:
+        raise ValueError(f"cash is {cash!r}; an account must start with some")
+    worth = np.concatenate([[cash], _checked(equity)])
+    worth[np.minimum.accumulate(worth) <= 0] = 0.0
+    before = worth[:-1]
+    growth: Array = np.divide(worth[1:], before, out=np.ones_like(before), where=before > 0)
+    return growth - 1
+
+
+def total_return(returns: Array) -> Metric:
+    """Growth over all sessions, as a fraction.
+
+    >>> round(total_return(np.array([0.5, -0.5])), 12)
+    -0.25
+    """
+    returns = _checked(returns)
+    with np.errstate(over="ignore"):
+        return _defined(np.prod(returns + 1) - 1) if len(returns) else None
+
+
+def cagr(returns: Array) -> Metric:
+    """Compound annual growth rate; None if it is beyond any float, as of a few good sessions it may be."""
+    returns = _checked(returns)
+    if not len(returns):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _defined(np.prod(returns + 1) ** (SESSIONS / len(returns)) - 1)
+
+
+def volatility(returns: Array) -> Metric:
+    """Annualised sample standard deviation (ddof=1), as a fraction."""
+    returns = _checked(returns)
+    return _defined(_deviation(returns) * np.sqrt(SESSIONS)) if len(returns) > 1 else None
+
+
+def sharpe(returns: Array, risk_free: float = 0.0) -> Metric:
+    """Annualised mean excess return a unit of volatility; `risk_free` a year, earned in 252 equal parts.
+
+    Sharpe, The Sharpe ratio, Journal of Portfolio Management 21 (1994).
+    """
+    ratio = _mean_to_deviation(_checked(returns) - risk_free / SESSIONS)
+    return None if ratio is None else ratio * float(np.sqrt(SESSIONS))
+
+
+def sortino(returns: Array, risk_free: float = 0.0) -> Metric:
+    """Annualised mean excess return a unit of downside deviation; None if no session was below `risk_free`.
+
+    The deviation is from `risk_free` and over all sessions, those above it counting 0. Sortino and Price,
+    Performance measurement in a downside risk framework, Journal of Investing 3 (1994).
+    """
+    excess = _checked(returns) - risk_free / SESSIONS
+    if len(excess) < 2:
+        return None
+    downside = np.sqrt(np.mean(np.minimum(excess, 0.0) ** 2))
+    return _ratio(np.mean(excess) * np.sqrt(SESSIONS), downside)
+
+
+def calmar(returns: Array) -> Metric:
+    """CAGR a unit of maximum drawdown; None without a drawdown. Young, Futures 20 (1991)."""
+    growth, fall = cagr(returns), max_drawdown(returns)
+    return None if growth is None or fall is None else _ratio(growth, -fall)
+
+
+def max_drawdown(returns: Array) -> Metric:
+    """The deepest fall from a previous peak, as a fraction of the peak: -0.25 is a quarter lost; 0 if none.
+
+    >>> max_drawdown(np.array([0.25, -0.5, 0.5]))
+    -0.5
+    """
+    returns = _checked(returns)
+    return _defined(np.min(_drawdowns(returns))) if len(returns) else None
+
+
+def drawdown_days(returns: Array) -> Metric:
+    """The longest stretch, in sessions, spent below a previous peak; the start is a peak.
+
+    >>> drawdown_days(np.array([0.25, -0.5, 0.5, 1.0, -0.1]))
+    2.0
+    """
+    returns = _checked(returns)
+    if not len(returns):
+        return None
+    peaks = np.flatnonzero(np.concatenate([[True], _drawdowns(returns) >= -LEVEL, [True]]))
+    return float(np.max(np.diff(peaks)) - 1)
+
+
+def beta(returns: Array, benchmark: Array) -> Metric:
+    """Slope of the returns on the benchmark's; None if the benchmark does not move."""
+    returns, benchmark = _checked_pair(returns, benchmark)
+    if len(returns) < 2:
+        return None
+    deviation = benchmark - np.mean(benchmark)
+    variance = np.mean(deviation**2)
+    return None if variance < 1e-30 else _ratio(np.mean(deviation * returns), variance)
+
+
+def alpha(returns: Array, benchmark: Array, risk_free: float = 0.0) -> Metric:
+    """Annualised return left after the benchmark's part in it, compounded over 252 sessions.
+
+    Jensen, The performance of mutual funds in the period 1945-1964, Journal of Finance 23 (1968).
+    """
+    returns, benchmark = _checked_pair(returns, benchmark)
+    slope = beta(returns, benchmark)
+    if slope is None:
+        return None
+    free = risk_free / SESSIONS
+    with np.errstate(over="ignore"):
+        return _defined((np.mean(returns - free - slope * (benchmark - free)) + 1) ** SESSIONS - 1)
+
+
+def information_ratio(returns: Array, benchmark: Array) -> Metric:
+    """Mean return above the benchmark a unit of its deviation, a session: not annualised.
+
+    empyrical calls it excess_sharpe. Grinold and Kahn, Active Portfolio Management (1999), times sqrt(252).
+    """
+    returns, benchmark = _checked_pair(returns, benchmark)
+    return _mean_to_deviation(returns - benchmark)
+
+
+def exposure(gross: Array) -> Metric:
+    """Mean share of the equity in the market, from `gross` (T,): absolute position values over equity."""
+    gross = _checked(gross)
+    return _defined(np.mean(gross)) if len(gross) else None
+
+
+def turnover(traded: Array, equity: Array) -> Metric:
+    """How often a year the account is traded: `traded` value of buys and sales (T,) over the mean equity.
+
+    >>> turnover(np.full(252, 10.0), np.full(252, 100.0))
+    25.2
+    """
+    traded, equity = _checked_pair(traded, equity)
+    if not len(traded) or np.mean(equity) <= 0:
+        return None
+    return _ratio(np.sum(traded) / np.mean(equity), len(traded) / SESSIONS)
+
+
+def trades(pnl: Array) -> Metric:
+    """How many round trips there were."""
+    return float(len(_checked(pnl)))
+
+
+def win_rate(pnl: Array) -> Metric:
+    """Share of the round trips that gained."""
+    pnl = _checked(pnl)
+    return _defined(np.mean(pnl > 0)) if len(pnl) else None
+
+
+def profit_factor(pnl: Array) -> Metric:
+    """What the gaining round trips gained, a unit of what the losing ones lost; None if none lost."""
+    pnl = _checked(pnl)
+    return _ratio(np.sum(pnl[pnl > 0]), -np.sum(pnl[pnl < 0]))
+
+
+def round_trips(
+    symbol: npt.ArrayLike,
+    quantity: npt.ArrayLike,
+    price: npt.ArrayLike,
+    commission: npt.ArrayLike,
+    *,
+    kind: npt.ArrayLike | None = None,
+) -> Array:
+    """Profit or loss (K,) in USD of every round trip, in the order they ended, commissions included.
+
+    A round trip runs from flat to flat in one symbol; a fill through zero ends one and begins the next, and its
+    commission is shared by shares. A position still open at the end is none. The events are (E,) columns in
+    the order they happened, all of them fills without `kind`:
+
+    - FILL: signed shares, price and commission.
+    - SPLIT: `quantity` new shares for each old one. (Cash in lieu of a fraction is a fill of it.)
+    - DIVIDEND: `price` USD on each share held; a short position pays it.
+
+    >>> round_trips([7, 7], [10, -10], [5.0, 6.0], [1.0, 1.0]).tolist()
+    [8.0]
+    """
+    columns = _events(symbol, quantity, price, commission, kind)
+    held: dict[int, _Trade] = {}
+    ended: list[float] = []
+    for name, shares, value, cost, happened in zip(*columns, strict=True):
+        trade = held.setdefault(name, _Trade())
+        if happened == Event.SPLIT:
+            trade.position *= shares
+            trade.largest *= shares
+        elif happened == Event.DIVIDEND:
+            trade.cash += trade.position * value
+        elif (pnl := trade.fill(shares, value, cost)) is not None:
+            ended.append(pnl)
+    return np.array(ended, dtype=np.float64)
+
+
+@dataclass(slots=True)
+class _Trade:
+    """The open round trip of one symbol: shares held, the most of them it ever held, cash in less cash out."""
+
+    position: float = 0.0
+    largest: float = 0.0
+    cash: float = 0.0
+
+    def fill(self, quantity: float, price: float, commission: float) -> float | None:
+        """Take a fill; returns the pnl of the round trip that it ends, if it ends one."""
+        before, after = self.position, self.position + quantity
+        if abs(after) <= FLAT * self.largest:
+            after = 0.0
+        if not before or before * after > 0:
+            if after:  # else an order of no shares in an account without them: no trade to charge
+                self._add(after, quantity, price, commission)
+            return None
+        closing = -before / quantity if after else 1.0
+        pnl = self.cash + before * price - commission * closing
+        self.position = self.largest = self.cash = 0.0
+        if after:
+            self._add(after, after, price, commission * (1 - closing))
+        return pnl
+
+    def _add(self, after: float, quantity: float, price: float, commission: float) -> None:
+        self.position = after
+        self.largest = max(self.largest, abs(after))
+        self.cash -= quantity * price + commission
+
+
+def _events(
+    symbol: npt.ArrayLike,
+    quantity: npt.ArrayLike,
+    price: npt.ArrayLike,
+    commission: npt.ArrayLike,
+    kind: npt.ArrayLike | None,
+) -> tuple[list[int], list[float], list[float], list[float], list[int]]:
+    """The events as lists, which a loop reads much faster than arrays; raises ValueError for what is no event."""
+    names = np.asarray(symbol, dtype=np.int64)
+    numbers = [_checked(column) for column in (quantity, price, commission)]
+    kinds = np.zeros_like(names) if kind is None else np.asarray(kind, dtype=np.int64)
+    shapes = [column.shape for column in (names, *numbers, kinds)]
+    if len(set(shapes)) > 1:
+        raise ValueError(f"the columns of the events have different shapes: {shapes}")
+    if not np.isin(kinds, list(Event)).all():
+        raise ValueError(f"the kinds of the events are {sorted(set(kinds.tolist()))}; known are 0, 1 and 2")
+    if (numbers[0][kinds == Event.SPLIT] <= 0).any():
+        raise ValueError("a split must give more than 0 new shares for each old one")
+    return names.tolist(), numbers[0].tolist(), numbers[1].tolist(), numbers[2].tolist(), kinds.tolist()
+
+
+def _checked(values: npt.ArrayLike) -> Array:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"the shape is {array.shape}; it must be (T,)")
+    if not np.isfinite(array).all():
+        raise ValueError(f"row {np.flatnonzero(~np.isfinite(array))[0]} is not a finite number")
+    return array
+
+
+def _checked_pair(one: npt.ArrayLike, other: npt.ArrayLike) -> tuple[Array, Array]:
+    first, second = _checked(one), _checked(other)
+    if first.shape != second.shape:
+        raise ValueError(f"the shapes are {first.shape} and {second.shape}; they must be the same")
+    return first, second
+
+
+def _drawdowns(returns: Array) -> Array:
+    """The fall below the highest level so far, a session; the level before the first counts."""
+    with np.errstate(over="ignore", invalid="ignore"):  # growth beyond any float has no drawdown: NaN
+        level = np.cumprod(returns + 1)
+        peak = np.maximum(np.maximum.accumulate(level), 1.0)
+        return np.asarray((level - peak) / peak)
+
+
+def _deviation(values: Array) -> float:
+    """Sample standard deviation; of equal values exactly 0, where their rounded mean would leave some."""
+    return 0.0 if np.ptp(values) == 0 else float(np.std(values, ddof=1))
+
+
+def _mean_to_deviation(values: Array) -> Metric:
+    return _ratio(np.mean(values), _deviation(values)) if len(values) > 1 else None
+
+
+def _ratio(numerator: float | np.floating, denominator: float | np.floating) -> Metric:
+    return _defined(float(numerator) / float(denominator)) if denominator else None
+
+
+def _defined(value: float | np.floating) -> Metric:
+    return float(value) if np.isfinite(value) else None
