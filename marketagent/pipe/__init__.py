@@ -1,1 +1,18 @@
-"""Sealed streams: one module writes them, one reads them."""
+"""Sealed streams: ``writer`` writes them, ``reader`` reads them strictly, ``given`` finds the symbols of a stage."""
+
+from marketagent.pipe.given import Input, symbols_in
+from marketagent.pipe.reader import Sealed, check, read
+from marketagent.pipe.writer import Format, Out, instant_text, new_run_id, sealed
+
+__all__ = [
+    "Format",
+    "Input",
+    "Out",
+    "Sealed",
+    "check",
+    "instant_text",
+    "new_run_id",
+    "read",
+    "sealed",
+    "symbols_in",
+]

@@ -1,0 +1,116 @@
+"""What a process gets from the system: three descriptors, its signals, and a stdout that may fail.
+
+Descriptors come first: with stdout closed, the next file opened would become descriptor 1, and one stray
+print would overwrite the head of a database.
+"""
+
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TextIO
+
+from marketagent.errors import DiskError
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. A BaseException, so that no ``except Exception`` on the way takes it for a failed symbol."""
+
+
+class ReaderGone(BrokenPipeError):  # noqa: N818 - an end, not a fault; named by what happened
+    """Whoever read our stdout has closed it, as ``head -1`` does."""
+
+
+def open_descriptors() -> None:
+    """Put /dev/null wherever descriptor 0, 1 or 2 is closed, and a file object wherever ``sys`` has None."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)  # a child expects three open descriptors, too
+    os.close(descriptor)
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the process
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - same
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 - same
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM raises Terminated inside, once: a second one does not cut the cleaning-up short."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated("terminated")
+
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+        yield  # only the main thread may set a handler; and who started us ignoring SIGTERM meant it
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def emit(data: bytes, stdout: TextIO | None = None) -> None:
+    """Write `data` to stdout and flush it; raises ReaderGone or DiskError, and then stdout is silent."""
+    stdout = sys.stdout if stdout is None else stdout
+    with _failing_as_ours(stdout):
+        stdout.flush()
+        left = memoryview(data)
+        while left:  # with PYTHONUNBUFFERED this is the bare descriptor, which may take only a part
+            left = left[stdout.buffer.write(left) :]
+        stdout.buffer.flush()
+
+
+def flush() -> None:
+    """Flush stdout while an error can still be told; raises like `emit`."""
+    with _failing_as_ours(sys.stdout):
+        sys.stdout.flush()
+
+
+def reader_gone() -> bool:
+    """Whether stdout is a pipe that nobody reads any more."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)  # errors and hang-ups are reported unasked
+        return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+    except (OSError, ValueError):
+        return False  # no descriptor behind it, so no pipe
+
+
+def settle() -> None:
+    """Leave nothing in stdout and stderr that the interpreter could fail on at its exit, after the last word."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            silence(stream)  # told already, or stderr itself: the exit code is all that is left
+
+
+def silence(stream: TextIO) -> None:
+    """Send what `stream` still holds to /dev/null, or the interpreter would fail on it again at its exit."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):
+        return  # no descriptor below it: nothing is left for the interpreter to flush
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)
+
+
+@contextmanager
+def _failing_as_ours(stdout: TextIO) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        silence(stdout)
+        raise ReaderGone(*error.args) from error
+    except OSError as error:
+        silence(stdout)
+        raise DiskError(f"cannot write to stdout: {error.strerror}") from error

@@ -1,0 +1,268 @@
+"""Everything a person sees: tables, equity lines, and the one line on stderr.
+
+Texts come from news, brokers and models. Nothing of them may drive a terminal: `clean` drops every control,
+format, private and unassigned character, and cells are texts, never markup. Percent exists only here.
+"""
+
+import json
+import math
+import sys
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from shutil import get_terminal_size
+from typing import Any, TextIO
+
+from marketagent.redact import redacted
+
+NONE = "–"
+_LONGEST = 2000
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+# What fits 80 columns; a name with ? makes room, from the right, when the terminal is narrower than the table.
+_COLUMNS = {
+    "fetched": "symbol source? timeframe? first last bars added corrected quarantined actions?",
+    "decision": "symbol session action score confidence weight close? reasoning",
+    "order": "symbol session? side quantity state filled_quantity fill_price commission? reason",
+    "position": "account? symbol quantity price value weight session?",
+    "backtest": "strategy first last symbols? equity total_return sharpe max_drawdown",
+    "strategy": "name summary warmup? file?",
+    "setting": "name value origin",
+}
+# Told once above the table when all rows agree.
+_SHARED = ("account", "strategy", "session", "source", "timeframe")
+_LABELS = {
+    "confidence": "conf",
+    "corrected": "changed",
+    "quarantined": "aside",
+    "filled_quantity": "filled",
+    "fill_price": "at",
+    "commission": "fee",
+    "total_return": "return",
+    "max_drawdown": "drawdown",
+}
+_PERCENT = {"weight", "confidence", "band", "exposure"}
+_RATES = ("return", "drawdown", "volatility", "cagr", "rate")
+_MONEY = {"close", "price", "value", "fill_price", "commission", "cash", "equity"}
+_SCORES = {"score", "sharpe"}
+_COLOURS = {"buy": "green", "sell": "red"}
+_LOOSE = {"reasoning", "reason", "summary", "file"}  # texts: they get the width that is left over
+_LEAST = 24  # columns, before an optional column makes room
+_FEW = 3  # up to so many rows a text is wrapped, beyond it is cut: one line a row
+
+
+@dataclass(frozen=True)
+class Screen:
+    """How wide a table may be, and whether it may use colour (NO_COLOR is respected on top)."""
+
+    width: int
+    colour: bool
+
+
+def terminal(stdout: TextIO) -> Screen:
+    """The screen behind `stdout`; 100 columns without colour where there is none."""
+    if stdout.isatty():
+        return Screen(get_terminal_size((80, 24)).columns, colour=True)
+    return Screen(get_terminal_size((100, 24)).columns, colour=False)
+
+
+def clean(text: str) -> str:
+    """`text` on one line, without any character that could drive a terminal or turn its reading order.
+
+    >>> clean("up 3%\\x1b]52;c;aGk=\\x07 today\\n")
+    'up 3%]52;c;aGk= today '
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(" " if _is_space(char) else char for char in text if _is_space(char) or _is_harmless(char))
+
+
+def one_line(text: object) -> str:
+    """`text` for an error: clean, without the user's keys, blanks collapsed, and at most 2000 characters."""
+    line = redacted(" ".join(clean(str(text)).split()))
+    return line if len(line) <= _LONGEST else line[:_LONGEST] + "…"
+
+
+def say(text: object) -> None:
+    """One ``ma: …`` line on stderr."""
+    tell(f"ma: {one_line(text)}\n")
+
+
+def tell(text: str) -> None:
+    """Write `text` to stderr as it is."""
+    try:
+        sys.stderr.write(text.encode("utf-8", "replace").decode())
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        pass  # stderr is full or closed: there is nowhere left to say so, and the exit code still tells
+
+
+def table(records: Sequence[dict[str, Any]], screen: Screen) -> str:
+    """`records` (as on a stream, ``kind`` included) as a table for `screen`, one after another for each kind."""
+    if not records:
+        return "(none)\n"
+    kinds = dict.fromkeys(record["kind"] for record in records)
+    return "\n".join(_table(kind, [r for r in records if r["kind"] == kind], screen) for kind in kinds)
+
+
+def sparkline(values: Sequence[float | None], width: int = 40) -> str:
+    """An equity line: `values` as blocks over `width` columns, with the lowest and the highest behind it.
+
+    None and NaN leave a gap; more values than columns are sampled, the last one always kept.
+
+    >>> sparkline([1.0, 2.0, None, 8.0])
+    '▁▂ █  low 1.00  high 8.00'
+    """
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if not known or width < 1:
+        return ""
+    low, high = min(known), max(known)
+    count = min(width, len(values))
+    sampled = [values[(i + 1) * len(values) // count - 1] for i in range(count)]
+    return "".join(_block(value, low, high) for value in sampled) + f"  low {low:,.2f}  high {high:,.2f}"
+
+
+def cell(name: str, value: Any) -> str:
+    """One value of the field `name`, as a person reads it.
+
+    >>> cell("weight", 0.125), cell("close", 1234.5), cell("score", -0.4), cell("quantity", 1500.0)
+    ('12.5%', '1,234.50', '-0.400', '1,500')
+    """
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return _number(name, value)
+    return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def _is_space(char: str) -> bool:
+    return char in "\t\n\r\v\f" or unicodedata.category(char) in ("Zl", "Zp")
+
+
+def _is_harmless(char: str) -> bool:
+    return unicodedata.category(char)[0] != "C"
+
+
+def _block(value: float | None, low: float, high: float) -> str:
+    if value is None or not math.isfinite(value):
+        return " "
+    if high == low:
+        return _BLOCKS[3]
+    # Halved first: high - low of two huge numbers of opposite sign would be infinite.
+    return _BLOCKS[round((value / 2 - low / 2) / (high / 2 - low / 2) * 7)]
+
+
+def _number(name: str, value: float) -> str:
+    if not math.isfinite(value):
+        return NONE
+    if name in _PERCENT or name.endswith(_RATES):
+        return f"{value:.1%}"
+    if name in _MONEY:
+        return f"{value:,.2f}"
+    if name in _SCORES:
+        return f"{value:.3f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.4f}".rstrip("0").rstrip(".") if abs(value) >= 0.0001 or value == 0 else f"{value:.3g}"
+
+
+def _table(kind: str, records: list[dict[str, Any]], screen: Screen) -> str:
+    rows = [_flat(record) for record in records]
+    if kind == "backtest" and len(rows) == 1:
+        return _drawn({"name": list(rows[0]), "value": [cell(*item) for item in rows[0].items()]}, [], [], screen)
+    names, optional = _chosen(kind, rows)
+    shared = [name for name in names if name in _SHARED and _agree(name, rows)]
+    title = [f"{name} {cell(name, rows[0].get(name))}" for name in shared]
+    text = _plain if kind == "row" else cell
+    columns = {name: [text(name, row.get(name)) for row in rows] for name in names if name not in shared}
+    for name in reversed(optional):
+        if _width(columns) > screen.width:
+            columns.pop(name, None)
+    right = [name for name in columns if any(_is_number(row.get(name)) for row in rows)]
+    return _drawn(columns, right, title, screen)
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a record, with the columns of a row and the metrics of a backtest beside them."""
+    if record["kind"] == "row":
+        return dict(record["values"])
+    flat = {name: value for name, value in record.items() if name not in ("kind", "i", "metrics")}
+    metrics: dict[str, Any] = record.get("metrics", {})
+    return flat | metrics
+
+
+def _chosen(kind: str, rows: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """The columns of a kind in order, and those of them that may be left out; a kind without a list has all."""
+    if kind not in _COLUMNS:
+        return list(dict.fromkeys(name for row in rows for name in row)), []
+    names = _COLUMNS[kind].split()
+    return [name.rstrip("?") for name in names], [name.rstrip("?") for name in names if name.endswith("?")]
+
+
+def _agree(name: str, rows: list[dict[str, Any]]) -> bool:
+    return all(row.get(name) == rows[0].get(name) for row in rows) and rows[0].get(name) is not None
+
+
+def _plain(name: str, value: Any) -> str:
+    # A column of a query: a year is no quantity, and nothing is known of any unit.
+    return cell(name, value) if value is None or isinstance(value, bool) else cell(name, _as_text(value))
+
+
+def _as_text(value: Any) -> Any:
+    return repr(value) if isinstance(value, int | float) else value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _width(columns: dict[str, list[str]]) -> int:
+    widths = (
+        min(max(len(text) for text in [_label(name), *cells]), _LEAST if name in _LOOSE else 1 << 16)
+        for name, cells in columns.items()
+    )
+    return sum(widths) + 2 * (len(columns) - 1)
+
+
+def _cut(columns: dict[str, list[str]], width: int) -> dict[str, list[str]]:
+    """Texts shortened to the width that is left, so that many rows take one line each; a few may wrap."""
+    loose = [name for name in columns if name in _LOOSE]
+    if not loose or len(columns[loose[0]]) <= _FEW:
+        return columns
+    fixed = _width({name: cells for name, cells in columns.items() if name not in _LOOSE})
+    room = max((width - fixed) // len(loose) - 2, _LEAST)
+    short = {name: [t if len(t) <= room else t[: room - 1] + "…" for t in columns[name]] for name in loose}
+    return {**columns, **short}
+
+
+def _label(name: str) -> str:
+    return clean(_LABELS.get(name, name).replace("_", " "))
+
+
+def _drawn(columns: dict[str, list[str]], right: list[str], title: list[str], screen: Screen) -> str:
+    from io import StringIO
+
+    from rich.console import Console  # 60 ms, and a pipe does not pay them
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = _cut(columns, screen.width)
+    drawn = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for name in columns:
+        drawn.add_column(Text(_label(name)), justify="right" if name in right else "left", no_wrap=name not in _LOOSE)
+    for cells in zip(*columns.values(), strict=True):
+        drawn.add_row(*(Text(text, style=_COLOURS.get(text, "")) for text in cells))
+    console = Console(
+        file=StringIO(),
+        width=screen.width,
+        force_terminal=screen.colour,
+        color_system="standard" if screen.colour else None,
+        highlight=False,
+    )
+    with console.capture() as capture:
+        if title:
+            console.print(Text(" · ".join(title), style="dim"), no_wrap=True, overflow="ellipsis")
+        console.print(drawn)
+    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
