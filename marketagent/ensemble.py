@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from marketagent.panel import Array
 from marketagent.signals import Signal
 
 BUY, HOLD, SELL = 1, 0, -1
-ACTIONS = {BUY: "buy", HOLD: "hold", SELL: "sell"}
+ACTIONS: dict[int, Literal["buy", "hold", "sell"]] = {BUY: "buy", HOLD: "hold", SELL: "sell"}
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,20 @@ class Panel:
             self.timeframe,
         )
 
+    def only(self, symbols: Sequence[str]) -> "Panel":
+        """The same sessions with some of the symbols, in the order they have here."""
+        kept = [n for n, symbol in enumerate(self.symbols) if symbol in set(symbols)]
+        raw = Raw(**{name: getattr(self.raw, name)[:, kept] for name in Raw.__dataclass_fields__})
+        return Panel(
+            self.sessions,
+            tuple(self.symbols[n] for n in kept),
+            raw,
+            self.split[:, kept],
+            self.dividend[:, kept],
+            tuple(self.sources[n] for n in kept),
+            self.timeframe,
+        )
+
     def row(self, session: np.datetime64) -> int:
         """The row of the newest session at or before `session`, -1 if there is none."""
         return int(np.searchsorted(self.sessions, session, side="right")) - 1

@@ -27,3 +27,8 @@ def checked(text: str) -> str:
     # ascii() leaves no control, bidi or look-alike character in the message.
     shown = ascii(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
     raise UsageError(f"symbol {shown} is not a ticker such as AAPL, BRK.B or ^GSPC")
+
+
+def is_ticker(text: str) -> bool:
+    """Whether `text` is a symbol as it stands, in upper case."""
+    return text.isascii() and _TICKER.fullmatch(text) is not None

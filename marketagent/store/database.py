@@ -25,6 +25,7 @@ from duckdb import DuckDBPyConnection
 from marketagent.errors import BadData, Busy, MarketAgentError, NoData
 from marketagent.home import disk_error, sync_folder
 from marketagent.store import faults
+from marketagent.store.connection import Connection
 from marketagent.store.turnstile import TIMEOUT_S, held
 
 KINDS = ("market", "opinions", "runs")
@@ -69,7 +70,7 @@ def create(path: Path) -> bool:
 @contextmanager
 def opened(
     path: Path, *, write: bool = False, external_access: bool = True, timeout_s: float = TIMEOUT_S
-) -> Iterator[DuckDBPyConnection]:
+) -> Iterator[Connection]:
     """The database, for as short as one read or one write; the lock is held until the block ends.
 
     A write commits when the block ends and rolls back on any exception. A file of an older schema is brought up to date
@@ -89,9 +90,9 @@ def opened(
             with faults.translated(path, opening=False):
                 if write:
                     with _transaction(connection, path):
-                        yield connection
+                        yield Connection(connection)
                 else:
-                    yield connection
+                    yield Connection(connection)
         finally:
             connection.close()
 
@@ -240,7 +241,7 @@ def _migrate(path: Path, connect: Callable[..., DuckDBPyConnection]) -> None:
         for number in range(_checked(connection, path).schema + 1, len(steps) + 1):
             with _transaction(connection, path):
                 connection.execute(steps[number - 1])
-                connection.execute("UPDATE ma_meta SET schema = ?", [number])
+                connection.execute(f"UPDATE ma_meta SET schema = {number}")
     finally:
         connection.close()
 
@@ -252,7 +253,7 @@ def _transaction(connection: DuckDBPyConnection, path: Path) -> Iterator[None]:
         connection.execute("BEGIN")
         yield
         # Fails if a statement failed and nobody said so: the COMMIT of such a transaction would do nothing, silently.
-        connection.execute("UPDATE ma_meta SET generation = ?", [generation])
+        connection.execute(f"UPDATE ma_meta SET generation = {generation}")
         connection.execute("COMMIT")
     except BaseException:
         _roll_back(connection)

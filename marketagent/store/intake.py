@@ -3,19 +3,78 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from marketagent.errors import BadData, MarketAgentError
 from marketagent.home import disk_error
-from marketagent.sources import Batch
+from marketagent.records import Fetched
+from marketagent.show import say
+from marketagent.sources import Batch, Request, Source, Unserved
 from marketagent.store.database import opened
 from marketagent.store.market import MARKET, copy_calendar
 from marketagent.store.merge import Merged, Origin, known_fingerprint, merge, unchanged
-from marketagent.store.staging import stage
+from marketagent.store.staging import Options, stage
 
 _OLD_S = 86_400  # a working folder a day old belongs to a run that was killed
+
+
+@dataclass
+class Taken:
+    """What a fetch did: a record a symbol, and the error of each symbol or file that could not be stored."""
+
+    fetched: dict[str, Fetched] = field(default_factory=dict)
+    failed: dict[str, MarketAgentError] = field(default_factory=dict)
+
+
+def take_all(
+    home: Path, source: Source, names: Sequence[str], options: Options, now: datetime, timeout_s: float
+) -> Taken:
+    """Store every batch of `source`; one that is no table of bars is named and the rest goes on.
+
+    Raises the first such error when nothing at all could be stored.
+    """
+    taken = Taken()
+    with working_folder(home) as folder:
+        for batch in source.batches(Request(names=names, options=options, folder=folder)):
+            if isinstance(batch, Unserved):
+                taken.failed[batch.name] = batch.error
+                continue
+            try:
+                timeframe, merged, notes = take(home, batch, now, timeout_s=timeout_s)
+            except BadData as error:
+                taken.failed[batch.name] = error
+                continue
+            for note in notes:
+                say(note)
+            for one in merged:
+                taken.fetched[one.symbol] = _joined(taken.fetched.get(one.symbol), one, batch.source, timeframe)
+    if taken.failed and not taken.fetched:
+        raise next(iter(taken.failed.values()))
+    return taken
+
+
+def _joined(before: Fetched | None, one: Merged, source: str, timeframe: str) -> Fetched:
+    """What several files of one run did to a symbol together."""
+    added, corrected, bad, actions = one.added, one.corrected, one.quarantined, one.actions
+    if before is not None:
+        added, corrected = added + before.added, corrected + before.corrected
+        bad, actions = bad + before.quarantined, actions + before.actions
+    return Fetched(
+        symbol=one.symbol,
+        source=source,
+        timeframe=timeframe,
+        first=one.first,
+        last=one.last,
+        bars=one.bars,
+        added=added,
+        corrected=corrected,
+        quarantined=bad,
+        actions=actions,
+    )
 
 
 def take(home: Path, batch: Batch, now: datetime, *, timeout_s: float) -> tuple[str, list[Merged], list[str]]:

@@ -1,16 +1,17 @@
 """What the store knows of prices: the calendar, and the panel of some symbols."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
-import duckdb
 import numpy as np
 
 from marketagent.errors import NoData
 from marketagent.panel import Array, Panel, empty
+from marketagent.store.connection import Connection
 from marketagent.store.database import opened
 
 MARKET = "market.duckdb"
@@ -30,37 +31,44 @@ class Held:
     bars: int
 
 
-def write_calendar(con: duckdb.DuckDBPyConnection, today: date) -> None:
+def write_calendar(con: Connection, today: date) -> None:
     """Take the NYSE sessions from exchange_calendars into the table ``sessions``, 1990 to two years ahead."""
     import exchange_calendars  # 1 s of import, paid once a year
 
     last = date(today.year + YEARS_AHEAD, 12, 31)
-    schedule = exchange_calendars.get_calendar("XNYS", start=FIRST_SESSION, end=last.isoformat()).schedule
-    early = {session.date() for session in exchange_calendars.get_calendar("XNYS").early_closes}
-    rows = [
-        (session.date(), _utc(row.open), _utc(row.close), session.date() in early) for session, row in schedule.iterrows()
-    ]
+    calendar = exchange_calendars.get_calendar("XNYS", start=FIRST_SESSION, end=last.isoformat())
+    schedule, early = calendar.schedule, {session.date() for session in calendar.early_closes}
+    days = [session.date() for session in schedule.index]
     con.execute("DELETE FROM sessions")
-    con.executemany("INSERT INTO sessions VALUES (?, ?, ?, ?)", rows)
+    con.insert(
+        "sessions",
+        {
+            "session": ("DATE", days),
+            "open_at": ("TIMESTAMP", [_utc(moment) for moment in schedule["open"]]),
+            "close_at": ("TIMESTAMP", [_utc(moment) for moment in schedule["close"]]),
+            "early": ("BOOLEAN", [day in early for day in days]),
+        },
+    )
 
 
-def _utc(stamp: datetime) -> datetime:
-    return stamp.astimezone(UTC).replace(tzinfo=None)
+def _utc(stamp: Any) -> datetime:
+    moment: datetime = stamp.to_pydatetime()
+    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def calendar_end(con: duckdb.DuckDBPyConnection) -> date | None:
+def calendar_end(con: Connection) -> date | None:
     """The last session the store's calendar has, None if it is still empty."""
     row = con.execute("SELECT max(session) FROM sessions").fetchone()
     return row[0] if row else None
 
 
-def copy_calendar(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+def copy_calendar(con: Connection, path: Path) -> None:
     """The calendar as a Parquet file at `path`, for whoever needs it while the store is closed."""
     text = str(path).replace("'", "''")
     con.execute(f"COPY (SELECT session, open_at, close_at FROM sessions ORDER BY session) TO '{text}'")
 
 
-def stored(con: duckdb.DuckDBPyConnection, symbols: Sequence[str] | None = None, timeframe: str = "1d") -> list[Held]:
+def stored(con: Connection, symbols: Sequence[str] | None = None, timeframe: str = "1d") -> list[Held]:
     """What is stored, by symbol and source; of all symbols if `symbols` is None."""
     rows = con.execute(
         """
@@ -83,6 +91,37 @@ def chosen(held: Sequence[Held], source: str | None = None) -> dict[str, Held]:
         if source is None or one.source == source:
             best[one.symbol] = one
     return dict(sorted(best.items()))
+
+
+@dataclass(frozen=True)
+class Market:
+    """A panel and, for each of its symbols, the last session that was looked at when its bars were fetched."""
+
+    panel: Panel
+    covered: dict[str, date]
+
+    def require(self, session: date, symbols: Collection[str]) -> None:
+        """Raise NoData if what any of `symbols` did on `session` is not known: not fetched is not the same as no bar."""
+        for symbol in sorted(symbols):
+            if symbol not in self.covered:
+                raise NoData(f"no bars are stored of {symbol}, which the account holds; run: ma fetch {symbol}")
+            if self.covered[symbol] < session:
+                raise NoData(
+                    f"{symbol} is stored up to {self.covered[symbol]}, the account needs {session}; run: ma fetch {symbol}"
+                )
+
+
+def read_market(home: Path, symbols: Sequence[str], *, timeout_s: float) -> Market:
+    """All that is stored of `symbols`, for an account that lives by it."""
+    panel = read_panel(home, symbols, timeout_s=timeout_s)
+    with opened(home / MARKET, timeout_s=timeout_s) as con:
+        rows = con.execute(
+            "SELECT symbol, source, max(last) FROM coverage WHERE timeframe = '1d' GROUP BY symbol, source"
+        ).fetchall()
+    last = {(symbol, source): session for symbol, source, session in rows}
+    final = {symbol: panel.sessions[row].astype(date) for symbol, row in zip(panel.symbols, panel.last_bar[-1], strict=True)}
+    pairs = zip(panel.symbols, panel.sources, strict=True)
+    return Market(panel, {symbol: last.get((symbol, source), final[symbol]) for symbol, source in pairs})
 
 
 def read_panel(
@@ -124,7 +163,7 @@ def _nothing(symbols: Sequence[str] | None, source: str | None) -> str:
 
 
 def _bars_as_known(
-    con: duckdb.DuckDBPyConnection, picked: dict[str, Held], last: date | None, known_at: datetime | None
+    con: Connection, picked: dict[str, Held], last: date | None, known_at: datetime | None
 ) -> None:
     con.execute(
         "CREATE TEMP TABLE picked AS SELECT unnest(?::VARCHAR[]) AS symbol, unnest(?::VARCHAR[]) AS source",
@@ -144,14 +183,14 @@ def _bars_as_known(
     )
 
 
-def _sessions(con: duckdb.DuckDBPyConnection, first: date, last: date) -> np.ndarray:  # type: ignore[type-arg]  # dates
+def _sessions(con: Connection, first: date, last: date) -> np.ndarray:  # type: ignore[type-arg]  # dates
     found = con.execute(
         "SELECT session FROM sessions WHERE session BETWEEN ? AND ? ORDER BY session", [first, last]
     ).fetchnumpy()
     return np.asarray(found["session"]).astype("datetime64[D]")
 
 
-def _fill_bars(con: duckdb.DuckDBPyConnection, panel: Panel) -> None:
+def _fill_bars(con: Connection, panel: Panel) -> None:
     rows = con.execute(
         f"SELECT (session - DATE '1970-01-01')::INTEGER AS day, list_position(?::VARCHAR[], symbol)::INTEGER AS place,"
         f" {', '.join(FIELDS)} FROM picked_bars",
@@ -162,7 +201,7 @@ def _fill_bars(con: duckdb.DuckDBPyConnection, panel: Panel) -> None:
         getattr(panel.raw, name)[t, n] = rows[name]
 
 
-def _fill_actions(con: duckdb.DuckDBPyConnection, panel: Panel, known_at: datetime | None) -> None:
+def _fill_actions(con: Connection, panel: Panel, known_at: datetime | None) -> None:
     columns = "symbol, source, session, kind, value"
     known, at = f"(SELECT {columns} FROM actions)", []
     if known_at is not None:
@@ -193,6 +232,38 @@ def _fill_actions(con: duckdb.DuckDBPyConnection, panel: Panel, known_at: dateti
 def _places(panel: Panel, rows: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]  # of indices
     days = panel.sessions.astype(np.int64)
     return np.searchsorted(days, np.asarray(rows["day"])), np.asarray(rows["place"]) - 1
+
+
+def read_closes(home: Path, panel: Panel, *, timeout_s: float) -> np.ndarray:  # type: ignore[type-arg]  # of instants
+    """(T,) UTC instants at which the sessions of `panel` closed."""
+    with opened(home / MARKET, timeout_s=timeout_s) as con:
+        rows = con.execute(
+            "SELECT close_at FROM sessions WHERE session BETWEEN ? AND ? ORDER BY session",
+            [panel.sessions[0].astype(date), panel.sessions[-1].astype(date)],
+        ).fetchnumpy()
+    return np.asarray(rows["close_at"]).astype("datetime64[s]")
+
+
+def read_session_before(home: Path, day: date, *, timeout_s: float) -> date | None:
+    """The newest session of the calendar at or before `day`."""
+    with opened(home / MARKET, timeout_s=timeout_s) as con:
+        row = con.execute("SELECT max(session) FROM sessions WHERE session <= ?", [day]).fetchone()
+    return row[0] if row else None
+
+
+def read_quarantined(home: Path, symbols: Sequence[str], first: date, last: date, *, timeout_s: float) -> dict[str, str]:
+    """Symbol -> reason, for those with a refused row between `first` and `last` and no good bar in its place."""
+    with opened(home / MARKET, timeout_s=timeout_s) as con:
+        rows = con.execute(
+            """
+            SELECT q.symbol, min(q.session || ': ' || q.reason) FROM quarantine q
+            WHERE q.symbol IN (SELECT unnest($symbols::VARCHAR[])) AND q.session BETWEEN $first AND $last
+              AND NOT EXISTS (FROM bars b WHERE b.symbol = q.symbol AND b.session = q.session AND b.timeframe = '1d')
+            GROUP BY q.symbol
+            """,
+            {"symbols": list(symbols), "first": first, "last": last},
+        ).fetchall()
+    return dict(rows)
 
 
 def data_hash(panel: Panel) -> str:

@@ -7,10 +7,10 @@ primary key would make the file eight times as large). One file is one transacti
 from dataclasses import dataclass
 from datetime import datetime
 
-import duckdb
 import numpy as np
 
 from marketagent.actions import infer
+from marketagent.store.connection import Connection
 from marketagent.store.staging import Staged
 from marketagent.symbols import is_ticker
 
@@ -41,12 +41,12 @@ class Merged:
     actions: int
 
 
-def known_fingerprint(con: duckdb.DuckDBPyConnection, fingerprint: str) -> bool:
+def known_fingerprint(con: Connection, fingerprint: str) -> bool:
     """Whether this very file, read with these very options, is stored already."""
     return con.execute("SELECT 1 FROM files WHERE fingerprint = ?", [fingerprint]).fetchone() is not None
 
 
-def unchanged(con: duckdb.DuckDBPyConnection, origin: Origin) -> tuple[str, list[Merged]]:
+def unchanged(con: Connection, origin: Origin) -> tuple[str, list[Merged]]:
     """The timeframe and the symbols of a file that is stored already, with nothing done to them."""
     rows = con.execute(
         "SELECT symbol, timeframe FROM file_symbols WHERE fingerprint = ? ORDER BY symbol", [origin.fingerprint]
@@ -58,12 +58,12 @@ def unchanged(con: duckdb.DuckDBPyConnection, origin: Origin) -> tuple[str, list
     return timeframe, [Merged(symbol, *spans.get(symbol, (None, None, 0)), 0, 0, 0, 0) for symbol, _ in rows]
 
 
-def merge(con: duckdb.DuckDBPyConnection, staged: Staged, origin: Origin, now: datetime) -> list[Merged]:
+def merge(con: Connection, staged: Staged, origin: Origin, now: datetime) -> list[Merged]:
     """Bring `staged` into the open transaction of `con`; returns what happened, a row a symbol in order."""
     at = now.replace(tzinfo=None)
     con.execute("SET VARIABLE source = ?", [origin.source])
     con.execute("SET VARIABLE timeframe = ?", [staged.timeframe])
-    con.execute("SET VARIABLE at = ?::TIMESTAMP", [at])
+    con.execute("SET VARIABLE moment = ?::TIMESTAMP", [at])
     con.execute("CREATE TEMP TABLE fresh AS FROM read_parquet(?)", [staged.bar_file])
     con.execute("CREATE TEMP TABLE acts AS FROM read_parquet(?)", [staged.action_file])
     if staged.actions == "inferred":
@@ -74,19 +74,19 @@ def merge(con: duckdb.DuckDBPyConnection, staged: Staged, origin: Origin, now: d
     _cover(con)
     con.execute("INSERT INTO files VALUES (?, ?, ?, ?)", [origin.fingerprint, origin.file, staged.rows, at])
     report = _report(con, added, corrected, actions, quarantined)
-    con.executemany(
-        "INSERT INTO file_symbols VALUES (?, ?, ?)",
-        [(origin.fingerprint, one.symbol, staged.timeframe) for one in report],
+    con.execute(
+        "INSERT INTO file_symbols SELECT ?, unnest(?::VARCHAR[]), ?",
+        [origin.fingerprint, [one.symbol for one in report], staged.timeframe],
     )
     con.execute("DROP TABLE fresh; DROP TABLE acts")
     return report
 
 
-def _counts(con: duckdb.DuckDBPyConnection, sql: str) -> dict[str, int]:
+def _counts(con: Connection, sql: str) -> dict[str, int]:
     return dict(con.execute(sql).fetchall())
 
 
-def _merge_bars(con: duckdb.DuckDBPyConnection, feed: str) -> tuple[dict[str, int], dict[str, int]]:
+def _merge_bars(con: Connection, feed: str) -> tuple[dict[str, int], dict[str, int]]:
     con.execute(
         """
         CREATE TEMP TABLE stored AS
@@ -99,7 +99,7 @@ def _merge_bars(con: duckdb.DuckDBPyConnection, feed: str) -> tuple[dict[str, in
     con.execute(
         """
         INSERT INTO superseded_bars
-        SELECT b.*, getvariable('at') FROM bars b JOIN stored s ON s.symbol = b.symbol AND s.ts = b.ts
+        SELECT b.*, getvariable('moment') FROM bars b JOIN stored s ON s.symbol = b.symbol AND s.ts = b.ts
         WHERE s.differs AND b.timeframe = getvariable('timeframe') AND b.source = getvariable('source')
         """
     )
@@ -113,7 +113,7 @@ def _merge_bars(con: duckdb.DuckDBPyConnection, feed: str) -> tuple[dict[str, in
         """
         INSERT INTO bars (symbol, timeframe, session, ts, open, high, low, close, volume, adj_close, source, feed, known_at)
         SELECT f.symbol, getvariable('timeframe'), f.session, f.ts, f.open, f.high, f.low, f.close, f.volume, f.adj_close,
-               getvariable('source'), ?, getvariable('at')
+               getvariable('source'), ?, getvariable('moment')
         FROM fresh f LEFT JOIN stored s ON s.symbol = f.symbol AND s.ts = f.ts
         WHERE s.symbol IS NULL OR s.differs ORDER BY f.symbol, f.ts
         """,
@@ -126,7 +126,7 @@ def _merge_bars(con: duckdb.DuckDBPyConnection, feed: str) -> tuple[dict[str, in
     return corrected, {symbol: count - known.get(symbol, 0) for symbol, count in fresh.items()}
 
 
-def _infer_at_joins(con: duckdb.DuckDBPyConnection) -> None:
+def _infer_at_joins(con: Connection) -> None:
     """The step between a stored bar and the first (or last) new bar next to it, which neither file shows alone.
 
     It is real only if both were printed on one base. A later printing is lower by all payments since, so it makes
@@ -160,10 +160,11 @@ def _infer_at_joins(con: duckdb.DuckDBPyConnection) -> None:
             if split < 1 and abs(1 / split - round(1 / split)) > 1e-6:
                 continue
             values = [("split", split)] * (split != 1.0) + [("dividend", dividend)] * (dividend > 0)
-            con.executemany("INSERT INTO acts VALUES (?, ?, ?, ?)", [(symbol, session, *value) for value in values])
+            for kind, value in values:
+                con.execute("INSERT INTO acts VALUES (?, ?, ?, ?)", [symbol, session, kind, value])
 
 
-def _merge_actions(con: duckdb.DuckDBPyConnection, *, given: bool) -> dict[str, int]:
+def _merge_actions(con: Connection, *, given: bool) -> dict[str, int]:
     """Where the file has columns for actions it is believed on every day it has; inferred ones never delete."""
     con.execute(
         """
@@ -177,7 +178,7 @@ def _merge_actions(con: duckdb.DuckDBPyConnection, *, given: bool) -> dict[str, 
     )
     con.execute(
         """
-        INSERT INTO superseded_actions SELECT a.*, getvariable('at') FROM actions a JOIN outdated USING (symbol, session, kind)
+        INSERT INTO superseded_actions SELECT a.*, getvariable('moment') FROM actions a JOIN outdated USING (symbol, session, kind)
         WHERE a.source = getvariable('source')
         """
     )
@@ -190,7 +191,7 @@ def _merge_actions(con: duckdb.DuckDBPyConnection, *, given: bool) -> dict[str, 
     new = con.execute(
         """
         INSERT INTO actions (symbol, session, kind, value, source, known_at)
-        SELECT DISTINCT ON (symbol, session, kind) n.symbol, n.session, n.kind, n.value, getvariable('source'), getvariable('at')
+        SELECT DISTINCT ON (symbol, session, kind) n.symbol, n.session, n.kind, n.value, getvariable('source'), getvariable('moment')
         FROM acts n WHERE NOT EXISTS (FROM actions a WHERE a.source = getvariable('source')
             AND a.symbol = n.symbol AND a.session = n.session AND a.kind = n.kind) RETURNING symbol
         """
@@ -202,11 +203,11 @@ def _merge_actions(con: duckdb.DuckDBPyConnection, *, given: bool) -> dict[str, 
     return counts
 
 
-def _merge_bad(con: duckdb.DuckDBPyConnection, staged: Staged, origin: Origin) -> dict[str, int]:
+def _merge_bad(con: Connection, staged: Staged, origin: Origin) -> dict[str, int]:
     con.execute(
         """
         INSERT INTO quarantine (source, file, line, symbol, session_text, session, reason, row_text, known_at)
-        SELECT getvariable('source'), $1, b.line, b.symbol, b.session_text, b.session, b.reason, b.row_text, getvariable('at')
+        SELECT getvariable('source'), $1, b.line, b.symbol, b.session_text, b.session, b.reason, b.row_text, getvariable('moment')
         FROM read_parquet($2) b WHERE NOT EXISTS (FROM quarantine q WHERE q.source = getvariable('source')
             AND q.file = $1 AND q.line = b.line AND q.row_text = b.row_text AND q.reason = b.reason)
         """,
@@ -216,7 +217,7 @@ def _merge_bad(con: duckdb.DuckDBPyConnection, staged: Staged, origin: Origin) -
     return {symbol: count for symbol, count in rows if symbol and is_ticker(symbol)}
 
 
-def _cover(con: duckdb.DuckDBPyConnection) -> None:
+def _cover(con: Connection) -> None:
     """Remember what was looked at: from a symbol's first bar to the file's last, for a symbol may have ended before."""
     con.execute(
         """
@@ -224,7 +225,7 @@ def _cover(con: duckdb.DuckDBPyConnection) -> None:
         DELETE FROM coverage c USING span s WHERE c.symbol = s.symbol AND c.timeframe = getvariable('timeframe')
             AND c.source = getvariable('source') AND c.first >= s.first AND c.last <= s.last;
         INSERT INTO coverage (symbol, timeframe, source, first, last, fetched_at)
-        SELECT s.symbol, getvariable('timeframe'), getvariable('source'), s.first, s.last, getvariable('at') FROM span s
+        SELECT s.symbol, getvariable('timeframe'), getvariable('source'), s.first, s.last, getvariable('moment') FROM span s
         WHERE NOT EXISTS (FROM coverage c WHERE c.symbol = s.symbol AND c.timeframe = getvariable('timeframe')
             AND c.source = getvariable('source') AND c.first <= s.first AND c.last >= s.last);
         DROP TABLE span
@@ -233,7 +234,7 @@ def _cover(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def _report(
-    con: duckdb.DuckDBPyConnection,
+    con: Connection,
     added: dict[str, int],
     corrected: dict[str, int],
     actions: dict[str, int],
@@ -253,7 +254,7 @@ def _report(
     ]
 
 
-def stored_spans(con: duckdb.DuckDBPyConnection, symbols: list[str]) -> list[tuple[str, str, str, int]]:
+def stored_spans(con: Connection, symbols: list[str]) -> list[tuple[str, str, str, int]]:
     """(symbol, first, last, bars) of what is stored of `symbols` in the timeframe and source set on `con`."""
     return con.execute(
         """

@@ -13,24 +13,33 @@ from marketagent.backtest import Backtest
 from marketagent.records import Backtest as BacktestRecord
 from marketagent.records import Decision
 from marketagent.simulate import KINDS, Events
+from marketagent.errors import DiskError, UsageError
+from marketagent.store.connection import Connection
 from marketagent.store.database import opened
 
 RUNS = "runs.duckdb"
+Columns = dict[str, tuple[str, list[Any]]]  # name -> (SQL type, values)
 
 
 def write_decisions(home: Path, run: str, decisions: Sequence[Decision], now: datetime, *, timeout_s: float) -> None:
     """Keep what ``ma score`` decided."""
-    rows = [
-        (
-            run, "score", _utc(now), d.symbol, d.session, d.action, d.score, d.confidence, d.weight, d.close, d.strategy,
-            d.strategy_hash, json.dumps(d.params), d.timeframe, d.source, d.reasoning,
-        )
-        for d in decisions
-    ]  # fmt: skip
-    if not rows:
+    if not decisions:
         return
+    count = len(decisions)
+    columns: dict[str, tuple[str, list[Any]]] = {
+        "run": ("VARCHAR", [run] * count),
+        "cmd": ("VARCHAR", ["score"] * count),
+        "decided_at": ("TIMESTAMP", [_utc(now)] * count),
+        "params": ("VARCHAR", [json.dumps(decision.params) for decision in decisions]),
+    }
+    kinds = {"session": "DATE", "score": "DOUBLE", "confidence": "DOUBLE", "weight": "DOUBLE", "close": "DOUBLE"}
+    for name in (
+        "symbol", "session", "action", "score", "confidence", "weight", "close", "strategy", "strategy_hash",
+        "timeframe", "source", "reasoning",
+    ):  # fmt: skip
+        columns[name] = (kinds.get(name, "VARCHAR"), [getattr(decision, name) for decision in decisions])
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
-        con.executemany(f"INSERT INTO decisions VALUES ({', '.join('?' * 16)})", rows)
+        con.insert("decisions", columns)
 
 
 def write_backtest(
@@ -47,54 +56,60 @@ def write_backtest(
                 json.dumps(record.notes), json.dumps(asdict(record)),
             ],
         )  # fmt: skip
-        equity = equity_columns(result)
-        con.register("equity_columns", equity)
-        con.execute("INSERT INTO equity SELECT ?, session, equity FROM equity_columns", [record.run])
+        con.insert("equity", {"run": ("VARCHAR", [record.run] * len(result.returns)), **_some(result, "session", "equity")})
         if len(result.simulation.events):
-            con.register("event_columns", event_columns(result))
-            con.execute(
-                "INSERT INTO fills SELECT ?, session, decided, symbol, quantity, price, commission, kind FROM event_columns",
-                [record.run],
-            )
+            con.insert("fills", {"run": ("VARCHAR", [record.run] * len(result.simulation.events)), **event_columns(result)})
 
 
-def equity_columns(result: Backtest) -> dict[str, Any]:
-    """Equity, cash, exposure and returns by session, as columns."""
+def equity_columns(result: Backtest) -> Columns:
+    """Equity, cash, exposure and returns by session."""
     run = result.simulation
     return {
-        "session": run.sessions.astype("datetime64[s]"),
-        "equity": run.equity,
-        "cash": run.cash,
-        "exposure": run.exposure,
-        "returns": result.returns,
+        "session": ("DATE", run.sessions.tolist()),
+        "equity": ("DOUBLE", run.equity.tolist()),
+        "cash": ("DOUBLE", run.cash.tolist()),
+        "exposure": ("DOUBLE", run.exposure.tolist()),
+        "returns": ("DOUBLE", result.returns.tolist()),
     }
 
 
-def event_columns(result: Backtest) -> dict[str, Any]:
-    """Every event as columns: session, the session it was decided on, symbol, kind, quantity, price, commission."""
+def _some(result: Backtest, *names: str) -> Columns:
+    columns = equity_columns(result)
+    return {name: columns[name] for name in names}
+
+
+def event_columns(result: Backtest) -> Columns:
+    """Every event in order: session, the session it was decided on, symbol, kind, quantity, price, commission."""
     events: Events = result.simulation.events
     panel = result.decisions.panel
-    sessions = panel.sessions.astype("datetime64[s]")
-    decided = np.where(events.decided >= 0, sessions[np.maximum(events.decided, 0)], np.datetime64("NaT"))
+    decided = np.where(events.decided >= 0, panel.sessions[np.maximum(events.decided, 0)], np.datetime64("NaT"))
     return {
-        "session": sessions[events.row],
-        "decided": decided,
-        "symbol": np.array(panel.symbols, dtype=object)[events.column],
-        "kind": np.array(KINDS, dtype=object)[events.kind],
-        "quantity": events.quantity,
-        "price": events.price,
-        "commission": events.commission,
+        "session": ("DATE", panel.sessions[events.row].tolist()),
+        "decided": ("DATE", decided.tolist()),
+        "symbol": ("VARCHAR", [panel.symbols[n] for n in events.column.tolist()]),
+        "kind": ("VARCHAR", [KINDS[kind] for kind in events.kind.tolist()]),
+        "quantity": ("DOUBLE", events.quantity.tolist()),
+        "price": ("DOUBLE", events.price.tolist()),
+        "commission": ("DOUBLE", events.commission.tolist()),
     }
 
 
-def export(columns: dict[str, Any], path: Path) -> None:
-    """Write columns to `path`, as Parquet or CSV by its ending."""
+def export(columns: Columns, path: Path) -> None:
+    """Write columns to `path`, as Parquet or CSV by its ending; raises UsageError for another one."""
+    if path.suffix not in (".parquet", ".csv"):
+        raise UsageError(f"{path} must end in .parquet or .csv")
     import duckdb
 
-    text = str(path).replace("'", "''")
-    with duckdb.connect() as con:
-        con.register("columns", columns)
-        con.execute(f"COPY (SELECT * FROM columns) TO '{text}'")
+    target = str(path).replace("'", "''")
+    fields = ", ".join(f"{name} {kind}" for name, (kind, _) in columns.items())
+    try:
+        with duckdb.connect() as raw:
+            con = Connection(raw)
+            con.execute(f"CREATE TABLE exported ({fields})")
+            con.insert("exported", columns)
+            con.execute(f"COPY exported TO '{target}'")
+    except duckdb.IOException as error:
+        raise DiskError(f"{path} cannot be written: {str(error).partition(chr(10))[0]}") from error
 
 
 def _utc(moment: datetime) -> datetime:

@@ -8,13 +8,14 @@ bar go to ``bad`` with a reason; a file that cannot be read as a table is refuse
 """
 
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
-import duckdb
 import numpy as np
 
 from marketagent.actions import infer, simple_ratio
 from marketagent.errors import BadData, UsageError
+from marketagent.store.connection import Connection
 from marketagent.store.tables import Table, opened_table, quoted
 from marketagent.symbols import SQL_PATTERN
 
@@ -87,7 +88,11 @@ def stage(path: Path, options: Options, calendar: Path, folder: Path) -> Staged:
 
 def _take(table: Table, symbol: str | None) -> None:
     """The table ``raw``: one row a line, symbol and time as text, numbers cast, nothing judged yet."""
-    name = f"upper(trim(CAST({quoted(table.columns['symbol'])} AS VARCHAR)))" if symbol is None else "$symbol"
+    name = "$symbol"
+    if symbol is None:
+        text = f"trim(CAST({quoted(table.columns['symbol'])} AS VARCHAR))"
+        # Only ASCII is put in upper case: a dotless i would become a plain I and pass for a ticker.
+        name = f"CASE WHEN regexp_full_match({text}, '[ -~]*') THEN upper({text}) ELSE {text} END"
     numbers = []
     for column in ("open", "high", "low", "close", "volume", "adj_close", "dividend", "split"):
         if column in table.columns:
@@ -120,7 +125,7 @@ def _take(table: Table, symbol: str | None) -> None:
     )
 
 
-def _timeframe(con: duckdb.DuckDBPyConnection, name: str) -> str:
+def _timeframe(con: Connection, name: str) -> str:
     """What the spacing of the rows says: all at midnight or one a day is ``1d``, else the commonest gap in a day."""
     midnight, most_a_day = con.execute(
         """
@@ -145,12 +150,12 @@ def _timeframe(con: duckdb.DuckDBPyConnection, name: str) -> str:
     raise BadData(f"{name}: the rows are {gap and gap[0]} s apart; give --timeframe ({', '.join(TIMEFRAMES)})")
 
 
-def _first_time(con: duckdb.DuckDBPyConnection) -> str:
+def _first_time(con: Connection) -> str:
     row = con.execute("SELECT time_text FROM raw ORDER BY line LIMIT 1").fetchone()
     return str(row[0])[:40] if row else ""
 
 
-def _place(con: duckdb.DuckDBPyConnection, timeframe: str, stamp: str) -> None:
+def _place(con: Connection, timeframe: str, stamp: str) -> None:
     """Add `session` and `ts` (UTC start of the bar): a day's bar starts at the open, an intraday one where its stamp says."""
     con.execute("ALTER TABLE raw ADD COLUMN session DATE; ALTER TABLE raw ADD COLUMN ts TIMESTAMP")
     if timeframe == "1d":
@@ -162,7 +167,7 @@ def _place(con: duckdb.DuckDBPyConnection, timeframe: str, stamp: str) -> None:
     con.execute(f"UPDATE raw SET session = local::DATE, ts = timezone('UTC', timezone('{NEW_YORK}', local))")
 
 
-def _stamped_at_end(con: duckdb.DuckDBPyConnection) -> bool:
+def _stamped_at_end(con: Connection) -> bool:
     """Whether bars stand at the close of sessions and none at the open: 09:31 .. 16:00 instead of 09:30 .. 15:59."""
     row = con.execute(
         f"""
@@ -175,7 +180,7 @@ def _stamped_at_end(con: duckdb.DuckDBPyConnection) -> bool:
     return at_open == 0 and at_close > 0
 
 
-def _judge(con: duckdb.DuckDBPyConnection, table: Table) -> None:
+def _judge(con: Connection, table: Table) -> None:
     """Write the first reason why a row cannot be a bar, if there is one."""
     numbers = ["open", "high", "low", "close", "volume"]
     cases = [
@@ -200,7 +205,7 @@ def _judge(con: duckdb.DuckDBPyConnection, table: Table) -> None:
     con.execute(f"UPDATE raw SET reason = CASE {whens} END")
 
 
-def _set_repeats_apart(con: duckdb.DuckDBPyConnection) -> None:
+def _set_repeats_apart(con: Connection) -> None:
     """Rows for the same bar: equal ones count once, ones that disagree are all refused."""
     con.execute(
         """
@@ -217,7 +222,7 @@ def _set_repeats_apart(con: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _set_jumps_apart(con: duckdb.DuckDBPyConnection) -> None:
+def _set_jumps_apart(con: Connection) -> None:
     """A close a thousand times its neighbours' on both sides (or a thousandth) is a slipped digit, not a price."""
     con.execute(
         """
@@ -231,7 +236,7 @@ def _set_jumps_apart(con: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _keep_range(con: duckdb.DuckDBPyConnection, options: Options) -> None:
+def _keep_range(con: Connection, options: Options) -> None:
     """Mark what was asked for; actions are read from the whole file first, so that a cut does not hide one."""
     con.execute("ALTER TABLE raw ADD COLUMN asked BOOLEAN DEFAULT true")
     con.execute(
@@ -244,7 +249,7 @@ def _keep_range(con: duckdb.DuckDBPyConnection, options: Options) -> None:
     )
 
 
-def _actions(con: duckdb.DuckDBPyConnection, table: Table) -> tuple[str, list[str]]:
+def _actions(con: Connection, table: Table) -> tuple[str, list[str]]:
     """The table ``actions``, and how it came about: ``given`` by columns, ``inferred`` from adj_close, or ``none``."""
     con.execute("CREATE TABLE actions (symbol VARCHAR, session DATE, kind VARCHAR, value DOUBLE)")
     if "split" in table.columns or "dividend" in table.columns:
@@ -255,7 +260,7 @@ def _actions(con: duckdb.DuckDBPyConnection, table: Table) -> tuple[str, list[st
     return "none", []
 
 
-def _given(con: duckdb.DuckDBPyConnection) -> None:
+def _given(con: Connection) -> None:
     placed = "symbol IS NOT NULL AND ts IS NOT NULL AND NOT repeated AND (reason IS NULL OR reason NOT LIKE '%disagree')"
     wrong = {
         "split": "split_text <> '' AND (split IS NULL OR NOT isfinite(split) OR split < 0)",
@@ -271,11 +276,10 @@ def _given(con: duckdb.DuckDBPyConnection) -> None:
         f"SELECT symbol, session, split FROM raw WHERE {placed} AND asked AND split > 0 AND split <> 1 AND isfinite(split)"
     ).fetchall()
     if splits:
-        rows = [(symbol, session, "split", simple_ratio(ratio)) for symbol, session, ratio in splits]
-        con.executemany("INSERT INTO actions VALUES (?, ?, ?, ?)", rows)
+        _add_actions(con, [(symbol, session, "split", simple_ratio(ratio)) for symbol, session, ratio in splits])
 
 
-def _inferred(con: duckdb.DuckDBPyConnection) -> list[str]:
+def _inferred(con: Connection) -> list[str]:
     good = "reason IS NULL AND NOT repeated AND adj_close > 0 AND isfinite(adj_close)"
     rows = con.execute(
         f"SELECT symbol, (session - DATE '1970-01-01')::INTEGER AS day, close, adj_close FROM raw WHERE {good} ORDER BY symbol, ts"
@@ -287,20 +291,33 @@ def _inferred(con: duckdb.DuckDBPyConnection) -> list[str]:
         actions = infer(np.asarray(rows["close"][start:end]), np.asarray(rows["adj_close"][start:end]))
         if actions.noisy:
             notes.append(f"{symbols[start]}: adj_close steps too often to tell its splits and dividends; none were taken")
-        days = np.asarray(rows["day"][start:end])[actions.row].tolist()
+        days = np.asarray(rows["day"][start:end])[actions.row].astype("datetime64[D]").tolist()
         for day, split, dividend in zip(days, actions.split.tolist(), actions.dividend.tolist(), strict=True):
             found += [(symbols[start], day, "split", split)] if split != 1.0 else []
             found += [(symbols[start], day, "dividend", dividend)] if dividend > 0 else []
     if found:
-        con.executemany("INSERT INTO actions VALUES (?, DATE '1970-01-01' + ?::INTEGER, ?, ?)", found)
+        _add_actions(con, found)
         con.execute(
             "DELETE FROM actions a WHERE NOT EXISTS (FROM raw r WHERE r.symbol = a.symbol AND r.session = a.session AND r.asked)"
         )
     return notes
 
 
+def _add_actions(con: Connection, rows: list[tuple[str, date, str, float]]) -> None:
+    symbols, sessions, kinds, values = zip(*rows, strict=True)
+    con.insert(
+        "actions",
+        {
+            "symbol": ("VARCHAR", symbols),
+            "session": ("DATE", sessions),
+            "kind": ("VARCHAR", kinds),
+            "value": ("DOUBLE", values),
+        },
+    )
+
+
 def _written(
-    con: duckdb.DuckDBPyConnection, folder: Path, timeframe: str, actions: str, name: str, notes: list[str]
+    con: Connection, folder: Path, timeframe: str, actions: str, name: str, notes: list[str]
 ) -> Staged:
     counts = con.execute(
         """

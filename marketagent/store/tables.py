@@ -17,6 +17,7 @@ from pathlib import Path
 import duckdb
 
 from marketagent.errors import BadData, UsageError, did_you_mean
+from marketagent.store.connection import Connection
 
 MAX_LINE = 1 << 20
 ALIASES = {  # canonical name -> what files call it, in lower case with spaces and dashes as underscores
@@ -38,7 +39,7 @@ NEEDED = ("date", "open", "high", "low", "close", "volume")
 class Table:
     """An open file: the view ``source`` in `con`, and for each canonical name the file's own column."""
 
-    con: duckdb.DuckDBPyConnection
+    con: Connection
     name: str
     columns: dict[str, str]
 
@@ -51,12 +52,12 @@ def opened_table(path: Path, renamed: Mapping[str, str], folder: Path) -> Iterat
     """
     with duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}) as con:
         try:
-            yield _opened(con, path, renamed, folder)
+            yield _opened(Connection(con), path, renamed, folder)
         except duckdb.Error as error:
             raise BadData(f"{path.name}: {_one_line(error)}") from error
 
 
-def _opened(con: duckdb.DuckDBPyConnection, path: Path, renamed: Mapping[str, str], folder: Path) -> Table:
+def _opened(con: Connection, path: Path, renamed: Mapping[str, str], folder: Path) -> Table:
     magic = _magic(path)
     if magic.startswith(b"PAR1"):
         con.execute(

@@ -79,6 +79,13 @@ CREATE TABLE files (
     stored_at TIMESTAMP NOT NULL
 );
 
+-- What a stored file held, so that reading it a second time can be answered without reading it.
+CREATE TABLE file_symbols (
+    fingerprint VARCHAR NOT NULL,
+    symbol VARCHAR NOT NULL,
+    timeframe VARCHAR NOT NULL
+);
+
 CREATE TABLE quarantine (
     source VARCHAR NOT NULL,
     file VARCHAR,

@@ -51,7 +51,7 @@ CREATE TABLE equity (
 CREATE TABLE fills (
     run VARCHAR NOT NULL,
     session DATE NOT NULL,
-    decided DATE NOT NULL,
+    decided DATE,                   -- the session an order was decided on; NULL where nobody decided (a split)
     symbol VARCHAR NOT NULL,
     quantity DOUBLE NOT NULL,       -- shares, negative for a sale
     price DOUBLE NOT NULL,

@@ -1,0 +1,97 @@
+"""``ma backtest``: trade a strategy's decisions over the past."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marketagent import catalog, costs, options, pipe, scoring, show
+from marketagent.backtest import backtest
+from marketagent.config import Settings
+from marketagent.errors import MarketAgentError
+from marketagent.orders import FRACTIONAL, WHOLE
+from marketagent.records import StrategyInfo
+from marketagent.simulate import FILLS
+from marketagent.store import runs
+
+
+def run(
+    symbols: options.Symbols = None,
+    strategy: options.Strategy = "ensemble",
+    values: options.Set = None,
+    since: Annotated[str | None, typer.Option("--from", help="First session that decides.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Last session.")] = None,
+    cash: Annotated[float | None, typer.Option("--cash", help="Starting cash in USD.")] = None,
+    costs_name: options.Costs = None,
+    slippage_bps: options.Slippage = None,
+    benchmark: Annotated[str | None, typer.Option("--benchmark", help="A stored symbol to compare with.")] = None,
+    fill: Annotated[str, typer.Option("--fill", help="next-open, next-close or same-close.")] = "next-open",
+    fractional: options.Fractional = False,
+    source: options.Source = None,
+    known_at: options.KnownAt = None,
+    equity: Annotated[Path | None, typer.Option("--equity", help="Write equity by session to this .parquet or .csv.")] = None,
+    fills: Annotated[Path | None, typer.Option("--fills", help="Write every fill to this .parquet or .csv.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the strategies with their parameters.")] = False,
+    format: options.Format = "auto",
+) -> int:
+    """Backtest a strategy on SYMBOLS, by default all that are stored.
+
+    Example: ma backtest --from 2005-01-01 --strategy sma_cross --set fast=20 --set slow=50
+    """
+    settings = Settings.load()
+    if listed:
+        return _list(settings, format)
+    loaded = catalog.load(strategy, settings.home)
+    chosen = loaded.configured(options.pairs(values, "--set"))
+    first, last = options.span(since, until)
+    bill = costs.parse(costs_name or settings.costs, settings.slippage_bps if slippage_bps is None else slippage_bps)
+    options.one_of(fill, FILLS, "--fill")
+    start_cash = settings.cash if cash is None else options.positive(cash, "--cash")
+    for path in (equity, fills):
+        options.exportable(path)
+    given = pipe.symbols_in(symbols, sys.stdin, settings.watchlists)
+    view = scoring.View(last, source, options.instant(known_at, "--known-at"))
+    wait = settings.busy_timeout_s
+    decisions = scoring.decided(settings.home, loaded, chosen, given.symbols or None, view, timeout_s=wait)
+    start = scoring.start_row(decisions.panel, first)
+    result = backtest(
+        decisions,
+        bill,
+        start_cash,
+        start=start,
+        fill=fill,
+        steps=FRACTIONAL if fractional else WHOLE,
+        benchmark=scoring.read_benchmark(settings.home, decisions.panel, benchmark, view, timeout_s=wait),
+    )
+    run = options.new_run(settings)
+    missing = [name for name in given.symbols if name not in decisions.panel.symbols]
+    record = scoring.backtest_record(run, loaded, result, bill, start_cash, fill, benchmark, fractional=fractional)
+    runs.write_backtest(settings.home, record, result, decisions.panel.symbols, settings.now, timeout_s=wait)
+    for path, columns in ((equity, runs.equity_columns), (fills, runs.event_columns)):
+        if path is not None:
+            runs.export(columns(result), path)
+    with pipe.sealed("backtest", format, run=run, at=settings.now) as out:
+        out.follow(given)
+        out.write(record)
+        for name in missing:
+            out.fail(name, f"nothing is stored; run: ma fetch {name}")
+    return out.exit_code
+
+
+def _list(settings: Settings, format: pipe.Format) -> int:
+    """Every strategy that ``--strategy`` can name; one that cannot be loaded is named with the reason."""
+    with pipe.sealed("backtest", format, run=options.new_run(settings), at=settings.now) as out:
+        for name in catalog.files(settings.home):
+            try:
+                loaded = catalog.load(name, settings.home)
+                warmup = loaded.kind().warmup
+            except MarketAgentError as error:
+                out.fail(name, error)  # a broken file of the user's must not hide the others
+                continue
+            out.write(
+                StrategyInfo(
+                    name=name, summary=loaded.summary, file=str(loaded.file), warmup=warmup, params=loaded.kind.described()
+                )
+            )
+    return out.exit_code

@@ -1,0 +1,55 @@
+"""``ma score``: decide on symbols as of their last stored session."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from marketagent import catalog, options, pipe, scoring
+from marketagent.config import Settings
+from marketagent.errors import NoData
+from marketagent.store import market, runs
+
+
+def run(
+    symbols: options.Symbols = None,
+    strategy: options.Strategy = "ensemble",
+    values: options.Set = None,
+    as_of: Annotated[str | None, typer.Option("--as-of", help="Decide as on the close of this session.")] = None,
+    known_at: options.KnownAt = None,
+    source: options.Source = None,
+    format: options.Format = "auto",
+    raw: options.Raw = False,
+) -> int:
+    """Decide on SYMBOLS, or on the symbols on stdin, as of their last stored session.
+
+    Example: ma score AAPL MSFT --strategy momentum
+    """
+    settings = Settings.load()
+    loaded = catalog.load(strategy, settings.home)
+    chosen = loaded.configured(options.pairs(values, "--set"))
+    view = scoring.View(options.day(as_of, "--as-of"), source, options.instant(known_at, "--known-at"))
+    given = pipe.symbols_in(symbols, sys.stdin, settings.watchlists)
+    if not given.symbols:
+        raise NoData("no symbols; run: ma score AAPL MSFT, or pipe them in from ma fetch")
+    wait = settings.busy_timeout_s
+    panel = market.read_panel(
+        settings.home, given.symbols, last=view.last, source=source, known_at=view.known_at, timeout_s=wait
+    )
+    scoring.require_session(settings.home, panel, view.last, timeout_s=wait)
+    failed = {name: f"nothing is stored; run: ma fetch {name}" for name in given.symbols if name not in panel.symbols}
+    failed |= scoring.unfit(settings.home, panel, chosen.warmup, timeout_s=wait)
+    fit = panel.only([name for name in panel.symbols if name not in failed])
+    decided = []
+    if fit.symbols:
+        decisions = scoring.decided_on(settings.home, loaded, chosen, fit, timeout_s=wait)
+        decided = list(scoring.records(decisions, loaded, chosen.params()))
+    run = options.new_run(settings)
+    runs.write_decisions(settings.home, run, decided, settings.now, timeout_s=wait)
+    with pipe.sealed("score", format, run=run, at=settings.now, raw=raw) as out:
+        out.follow(given)
+        for record in decided:
+            out.write(record)
+        for name, reason in failed.items():
+            out.fail(name, reason)
+    return out.exit_code

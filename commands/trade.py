@@ -1,0 +1,63 @@
+"""``ma trade``: bring an account to the decisions on stdin.
+
+Everything is read and checked before the first order; every order is written down before it is sent.
+"""
+
+import sys
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marketagent import costs, home, journal, options, pipe, setup, show, trading
+from marketagent.brokers.local import Account, Ticket
+from marketagent.config import Settings
+from marketagent.errors import Busy, NoData, Refused
+from marketagent.records import Decision, Order, Position
+from marketagent.store import market, runs
+
+app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
+
+AccountName = Annotated[str | None, typer.Option("--account", help="The local paper account.")]
+MaxAge = Annotated[float | None, typer.Option("--max-age", help="Refuse a stream older than so many seconds.", min=0)]
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    context: typer.Context,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what would be ordered, and do nothing.")] = False,
+    fill: Annotated[str, typer.Option("--fill", help="next-open, or last: fill at the close decided on.")] = "next-open",
+    account: AccountName = None,
+    max_age: MaxAge = None,
+    allow_partial: Annotated[bool, typer.Option("--allow-partial", help="Take a stream that was done in part.")] = False,
+    allow_filtered: Annotated[bool, typer.Option("--allow-filtered", help="Take a stream that jq or grep went over.")] = False,
+    allow_short: Annotated[bool, typer.Option("--allow-short", help="Take decisions for short positions.")] = False,
+    fractional: options.Fractional = False,
+    format: options.Format = "auto",
+) -> int:
+    """Trade the decisions on stdin on the local paper account, each of them once.
+
+    Example: ma score AAPL MSFT --strategy momentum | ma trade --plan
+    """
+    if context.invoked_subcommand is not None:
+        return 0
+    settings = Settings.load()
+    terms = trading.Terms(
+        account or settings.account,
+        settings.cash,
+        costs.parse(settings.costs, settings.slippage_bps),
+        fractional,
+        allow_short,
+        options.one_of(fill, trading.FILLS, "--fill"),
+    )
+    sealed = pipe.read(sys.stdin, kinds=("decision",), allow_filtered=allow_filtered)
+    age = settings.max_age_s if max_age is None else max_age
+    pipe.check(sealed, now=settings.now, max_age_s=age, allow_partial=allow_partial)
+    orders = trading.run(settings, sealed, terms, plan=plan)
+    with pipe.sealed("trade", format, run=options.new_run(settings), at=settings.now) as out:
+        out.up = sealed.end
+        for order in orders:
+            out.write(order)
+    return out.exit_code

@@ -1,0 +1,108 @@
+"""What the options of several commands mean, so that ``--format`` or ``--set`` is one thing everywhere."""
+
+import os
+from collections.abc import Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marketagent import pipe
+from marketagent.config import Settings
+from marketagent.errors import UsageError, did_you_mean
+
+Symbols = Annotated[
+    list[str] | None,
+    typer.Argument(help="Tickers, @watchlist or @file.txt; without any, those on stdin.", show_default=False),
+]
+Format = Annotated[
+    pipe.Format,
+    typer.Option("--format", help="auto: a table on a terminal, NDJSON in a pipe.", show_choices=True),
+]
+Raw = Annotated[bool, typer.Option("--raw", help="CSV: leave cells alone that a spreadsheet would run as a formula.")]
+Strategy = Annotated[str, typer.Option("--strategy", "-s", help="A strategy's name, or the path of your own file.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the strategy; repeatable.", show_default=False),
+]
+Source = Annotated[str | None, typer.Option("--source", help="Take the bars of this source only.")]
+KnownAt = Annotated[
+    str | None, typer.Option("--known-at", help="Only what the store knew at this instant (UTC, RFC 3339).")
+]
+Costs = Annotated[str | None, typer.Option("--costs", help="none, bps:X or ibkr-fixed.")]
+Slippage = Annotated[float | None, typer.Option("--slippage-bps", help="Price moved against each order, in bps.")]
+Fractional = Annotated[bool, typer.Option("--fractional", help="Trade parts of a share.")]
+
+
+def new_run(settings: Settings) -> str:
+    """A run id for this command."""
+    return pipe.new_run_id(settings.now, os.urandom(4))
+
+
+def pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
+    """``["fast=20"]`` as ``{"fast": "20"}``; raises UsageError for anything else, and for a name given twice."""
+    found: dict[str, str] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise UsageError(f"{option} {text!r} is not NAME=VALUE")
+        if name in found:
+            raise UsageError(f"{option} {name} is given twice: {found[name]} and {value}")
+        found[name] = value
+    return found
+
+
+def day(text: str | None, option: str) -> date | None:
+    """A ``YYYY-MM-DD`` option; raises UsageError for another text."""
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r} is not a date such as 2024-01-31") from error
+
+
+def span(first: str | None, last: str | None) -> tuple[date | None, date | None]:
+    """``--from`` and ``--to``; raises UsageError when they are the wrong way round."""
+    since, until = day(first, "--from"), day(last, "--to")
+    if since and until and since > until:
+        raise UsageError(f"--from {since} is after --to {until}")
+    return since, until
+
+
+def instant(text: str | None, option: str) -> datetime | None:
+    """An RFC 3339 instant with its zone; raises UsageError for another text."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r} is not an instant such as 2026-11-20T21:05:00Z") from error
+    if moment.tzinfo is None:
+        raise UsageError(f"{option} {text!r} has no time zone; add Z for UTC")
+    return moment
+
+
+def one_of(value: str, known: Sequence[str], option: str) -> str:
+    """`value` if it is one of `known`; raises UsageError with the nearest one."""
+    if value not in known:
+        raise UsageError(f"{option} {value!r} is none of {', '.join(known)}{did_you_mean(value, known)}")
+    return value
+
+
+def positive(value: float, option: str) -> float:
+    """`value` if it is finite and above 0."""
+    if not 0 < value < float("inf"):
+        raise UsageError(f"{option} {value:g} must be above 0")
+    return value
+
+
+def exportable(path: Path | None) -> None:
+    """Raise UsageError unless `path` (if any) names a file that results can be written to; before the work, not after."""
+    if path is None:
+        return
+    if path.suffix not in (".parquet", ".csv"):
+        raise UsageError(f"{path} must end in .parquet or .csv")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.absolute().parent}")

@@ -1,0 +1,166 @@
+"""From the store to decisions: what ``ma score`` and ``ma backtest`` do before they part ways."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marketagent.backtest import Backtest
+from marketagent.catalog import Loaded, blame
+from marketagent.costs import Costs
+from marketagent.decision import Decisions, decide
+from marketagent.ensemble import ACTIONS
+from marketagent.errors import NoData
+from marketagent.panel import Array, Panel
+from marketagent.records import Backtest as BacktestRecord
+from marketagent.records import Decision, Opinion
+from marketagent.store.market import data_hash, read_panel, read_quarantined, read_session_before
+from marketagent.store.opinions import read_opinions
+from marketagent.strategy import Strategy
+from marketagent.symbols import checked
+
+
+@dataclass(frozen=True)
+class View:
+    """Which facts to decide on: sessions up to `last`, one source or the best, and what was known at an instant."""
+
+    last: date | None = None
+    source: str | None = None
+    known_at: datetime | None = None
+
+
+def decided(
+    home: Path, loaded: Loaded, strategy: Strategy, symbols: Sequence[str] | None, view: View, *, timeout_s: float
+) -> Decisions:
+    """The decisions of `strategy` over all sessions of `view`, from each symbol's first stored bar on."""
+    panel = read_panel(
+        home, symbols, last=view.last, source=view.source, known_at=view.known_at, timeout_s=timeout_s
+    )
+    return decided_on(home, loaded, strategy, panel, timeout_s=timeout_s)
+
+
+def decided_on(home: Path, loaded: Loaded, strategy: Strategy, panel: Panel, *, timeout_s: float) -> Decisions:
+    """The decisions of `strategy` on `panel`, with the stored opinions of its symbols."""
+    opinions = read_opinions(home, panel, timeout_s=timeout_s)
+    with blame(loaded.file, loaded.kind):
+        return decide(strategy, panel, opinions)
+
+
+def require_session(home: Path, panel: Panel, asked: date | None, *, timeout_s: float) -> None:
+    """Raise NoData when the panel does not end on the session `asked` for."""
+    last = panel.sessions[-1].astype(date)
+    if asked is None or last == asked:
+        return
+    session = read_session_before(home, asked, timeout_s=timeout_s)
+    if session != asked:
+        raise NoData(f"{asked} is not a trading session; the last one before it is {session}")
+    raise NoData(f"no bars are stored for {asked}; the last session stored before it is {last}")
+
+
+def unfit(home: Path, panel: Panel, warmup: int, *, timeout_s: float) -> dict[str, str]:
+    """Symbols that must not be decided on at the panel's last session, each with the reason.
+
+    Those without a bar on it, with fewer bars than the strategy needs, or with a refused row among those.
+    """
+    last = panel.sessions[-1]
+    first = panel.sessions[max(0, len(panel.sessions) - max(warmup, 1))]
+    bad = read_quarantined(home, panel.symbols, first.astype(date), last.astype(date), timeout_s=timeout_s)
+    reasons: dict[str, str] = {}
+    for n, symbol in enumerate(panel.symbols):
+        newest = panel.last_bar[-1, n]
+        count = int(panel.has_bar[:, n].sum())
+        if newest != len(panel.sessions) - 1:
+            reasons[symbol] = f"no bar on {last}; its last is {panel.sessions[newest]}; run: ma fetch {symbol}"
+        elif symbol in bad:
+            reasons[symbol] = f"a refused row within its last {warmup} sessions: {bad[symbol]} (ma sql 'from quarantine')"
+        elif count < warmup:
+            reasons[symbol] = f"{count} bars are stored, the strategy needs {warmup}"
+    return reasons
+
+
+def records(decisions: Decisions, loaded: Loaded, params: Mapping[str, Any]) -> Iterator[Decision]:
+    """The last row of `decisions`, a record a symbol."""
+    panel, strategy = decisions.panel, decisions.strategy
+    t = len(panel.sessions) - 1
+    for n, symbol in enumerate(panel.symbols):
+        yield Decision(
+            symbol=symbol,
+            session=str(panel.sessions[t]),
+            action=ACTIONS[int(decisions.action[t, n])],
+            score=_number(decisions.score[t, n]),
+            confidence=float(decisions.confidence[t, n]),
+            weight=_number(decisions.targets[t, n]),
+            close=_number(panel.raw.close[t, n]),
+            strategy=loaded.name,
+            strategy_hash=loaded.hash,
+            params=dict(params),
+            band=strategy.band,
+            timeframe=panel.timeframe,
+            source=panel.sources[n],
+            reasoning=decisions.reasoning(t, n),
+            signals={
+                name: Opinion(
+                    value=_number(signal.value[t, n]),
+                    confidence=_number(signal.confidence[t, n]),
+                    weight=strategy.weights.get(name, 1.0),
+                )
+                for name, signal in decisions.signals.items()
+            },
+        )
+
+
+def start_row(panel: Panel, first: date | None) -> int:
+    """The first row that decides: the one of session `first`, or the next after it; raises NoData if there is none."""
+    if first is None:
+        return 0
+    row = int(np.searchsorted(panel.sessions, np.datetime64(first)))
+    if row >= len(panel.sessions):
+        raise NoData(f"no bars are stored from {first} on; the last stored session is {panel.sessions[-1]}")
+    return row
+
+
+def read_benchmark(home: Path, panel: Panel, symbol: str | None, view: View, *, timeout_s: float) -> Array | None:
+    """(T,) adjusted closes of `symbol` on the sessions of `panel`, None without a symbol."""
+    if symbol is None:
+        return None
+    other = read_panel(home, [checked(symbol)], last=view.last, known_at=view.known_at, timeout_s=timeout_s)
+    close = np.full(len(panel.sessions), np.nan)
+    _, here, there = np.intersect1d(panel.sessions, other.sessions, return_indices=True)
+    close[here] = other.close[there, 0]
+    if not len(here):
+        raise NoData(f"benchmark {symbol} has no bar between {panel.sessions[0]} and {panel.sessions[-1]}")
+    return close
+
+
+def backtest_record(
+    run: str, loaded: Loaded, result: Backtest, costs: Costs, cash: float, fill: str, benchmark: str | None, *, fractional: bool
+) -> BacktestRecord:
+    """What is printed and kept of a backtest."""
+    decisions, simulation = result.decisions, result.simulation
+    return BacktestRecord(
+        run=run,
+        strategy=loaded.name,
+        strategy_hash=loaded.hash,
+        params=decisions.strategy.params(),
+        symbols=len(decisions.panel.symbols),
+        first=str(simulation.sessions[0]),
+        last=str(simulation.sessions[-1]),
+        sessions=len(simulation.sessions),
+        cash=cash,
+        equity=float(simulation.equity[-1]),
+        costs=costs.name,
+        slippage_bps=costs.slippage_bps,
+        fill=fill,
+        fractional=fractional,
+        data_hash=data_hash(decisions.panel),
+        benchmark=benchmark,
+        metrics=result.metrics,
+        notes=list(result.notes),
+    )
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,41 @@
+"""``opinions.duckdb``: signals that were not computed from prices, joined as of what was known.
+
+Whoever has an opinion inserts rows into ``signals``. A row speaks of its `session` and all after it, until a newer
+one of the same name and symbol; but never before the store knew it: the first session it can touch is the one whose
+close comes at or after its `known_at`.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from marketagent.panel import Panel
+from marketagent.signals import Signal
+from marketagent.store.database import opened
+from marketagent.store.market import read_closes
+
+OPINIONS = "opinions.duckdb"
+
+
+def read_opinions(home: Path, panel: Panel, *, timeout_s: float) -> dict[str, Signal]:
+    """Every stored signal by name, laid over `panel`; what a model may have read about (contaminated) is left out."""
+    with opened(home / OPINIONS, timeout_s=timeout_s) as con:
+        rows = con.execute(
+            """
+            SELECT name, symbol, session, known_at, value, confidence FROM signals
+            WHERE NOT contaminated AND symbol IN (SELECT unnest(?::VARCHAR[])) ORDER BY name, symbol, session, known_at
+            """,
+            [list(panel.symbols)],
+        ).fetchall()
+    column = {symbol: n for n, symbol in enumerate(panel.symbols)}
+    closes = read_closes(home, panel, timeout_s=timeout_s) if rows else panel.sessions
+    values: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # type: ignore[type-arg]  # two (T, N) arrays of floats
+    for name, symbol, session, known_at, value, confidence in rows:
+        first = max(
+            int(np.searchsorted(panel.sessions, np.datetime64(session))),
+            int(np.searchsorted(closes, np.datetime64(known_at, "s"))),
+        )
+        value_of, sure_of = values.setdefault(name, (np.full(panel.shape, np.nan), np.full(panel.shape, np.nan)))
+        value_of[first:, column[symbol]] = np.nan if value is None else value
+        sure_of[first:, column[symbol]] = np.nan if confidence is None else confidence
+    return {name: Signal(value, sure) for name, (value, sure) in values.items()}
