@@ -145,7 +145,7 @@ def _build(path: Path, kind: str) -> None:
         steps = _steps(kind)
         for step in steps:
             connection.execute(step)
-        connection.execute("INSERT INTO ma_meta VALUES (?, ?, 0)", [kind, len(steps)])
+        connection.execute(f"INSERT INTO ma_meta VALUES ('{kind}', {len(steps)}, 0)")
         connection.execute("COMMIT")
         connection.execute("CHECKPOINT")  # all in the one file that is about to get its name
     finally:
@@ -240,7 +240,7 @@ def _migrate(path: Path, connect: Callable[..., DuckDBPyConnection]) -> None:
         for number in range(_checked(connection, path).schema + 1, len(steps) + 1):
             with _transaction(connection, path):
                 connection.execute(steps[number - 1])
-                connection.execute("UPDATE ma_meta SET schema = ?", [number])
+                connection.execute(f"UPDATE ma_meta SET schema = {number}")
     finally:
         connection.close()
 
@@ -252,7 +252,8 @@ def _transaction(connection: DuckDBPyConnection, path: Path) -> Iterator[None]:
         connection.execute("BEGIN")
         yield
         # Fails if a statement failed and nobody said so: the COMMIT of such a transaction would do nothing, silently.
-        connection.execute("UPDATE ma_meta SET generation = ?", [generation])
+        # No parameter: the first one that a process binds makes DuckDB import NumPy and pandas.
+        connection.execute(f"UPDATE ma_meta SET generation = {generation}")
         connection.execute("COMMIT")
     except BaseException:
         _roll_back(connection)
