@@ -50,7 +50,8 @@ def meaning(error: duckdb.Error, path: Path, *, opening: bool) -> MarketAgentErr
             return DiskError(f"{what} at {path}; nothing of this run was stored; free space and run again")
     for sentence in _PERMISSION:
         if sentence in text:
-            return NotPermitted(f"{sentence.lower()} at {path}; nothing of this run was stored")
+            text = f"{sentence.lower()} at {path}; nothing of this run was stored; give yourself write access"
+            return NotPermitted(text)
     if any(sentence in text for sentence in _NEWER):
         return BadData(f"{path} was made by a newer DuckDB; it was not touched; update Market Agent")
     if "not a valid DuckDB database file" in text or "sqlite_scanner" in text:
