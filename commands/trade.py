@@ -4,19 +4,12 @@ Everything is read and checked before the first order; every order is written do
 """
 
 import sys
-from dataclasses import replace
-from datetime import date
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from marketagent import costs, home, journal, options, pipe, setup, show, trading
-from marketagent.brokers.local import Account, Ticket
+from marketagent import costs, options, paper, pipe, trading
 from marketagent.config import Settings
-from marketagent.errors import Busy, NoData, Refused
-from marketagent.records import Decision, Order, Position
-from marketagent.store import market, runs
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
@@ -55,9 +48,41 @@ def run(
     sealed = pipe.read(sys.stdin, kinds=("decision",), allow_filtered=allow_filtered)
     age = settings.max_age_s if max_age is None else max_age
     pipe.check(sealed, now=settings.now, max_age_s=age, allow_partial=allow_partial)
-    orders = trading.run(settings, sealed, terms, plan=plan)
+    wait = settings.busy_timeout_s
+    if plan:
+        orders = paper.plan(settings.home, sealed, terms, timeout_s=wait)
+    else:
+        orders = paper.trade(settings.home, sealed, terms, settings.now, timeout_s=wait)
     with pipe.sealed("trade", format, run=options.new_run(settings), at=settings.now) as out:
         out.up = sealed.end
         for order in orders:
+            out.write(order)
+    return out.exit_code
+
+
+@app.command()
+def positions(account: AccountName = None, format: options.Format = "auto") -> int:
+    """Cash and holdings at the account's last settled session.
+
+    Example: ma trade positions
+    """
+    settings = Settings.load()
+    held = paper.positions(settings.home, account or settings.account, timeout_s=settings.busy_timeout_s)
+    with pipe.sealed("trade positions", format, run=options.new_run(settings), at=settings.now) as out:
+        for position in held:
+            out.write(position)
+    return out.exit_code
+
+
+@app.command()
+def orders(account: AccountName = None, format: options.Format = "auto") -> int:
+    """Every order of the account, oldest session first.
+
+    Example: ma trade orders --format csv
+    """
+    settings = Settings.load()
+    found = paper.orders(settings.home, account or settings.account, timeout_s=settings.busy_timeout_s)
+    with pipe.sealed("trade orders", format, run=options.new_run(settings), at=settings.now) as out:
+        for order in found:
             out.write(order)
     return out.exit_code

@@ -35,17 +35,13 @@ class Journal:
 
     def execute(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> sqlite3.Cursor:
         """One statement; rows can be read by name. Constraint errors stay sqlite3's."""
-        try:
+        with _translated(self._path, self._timeout_s):
             return self._connection.execute(sql, values)
-        except sqlite3.Error as error:
-            raise _meaning(error, self._path, self._timeout_s) or error from error
 
     def rows(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[sqlite3.Row]:
         """Every row that answers, read while errors can still be told."""
-        try:
+        with _translated(self._path, self._timeout_s):
             return self._connection.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise _meaning(error, self._path, self._timeout_s) or error from error
 
     @contextmanager
     def transaction(self) -> Iterator["Journal"]:
@@ -78,15 +74,13 @@ def create(home: Path) -> bool:
     path = home / FILE
     if path.exists():
         return False
-    with held(path):
+    with held(path), _translated(path, TIMEOUT_S):
         if path.exists():
             return False
         if homes.is_marked(home):
             raise _lost(path)
         try:
             _build(path)
-        except sqlite3.Error as error:
-            raise _meaning(error, path, TIMEOUT_S) or error from error
         except OSError as error:
             raise homes.disk_error(error, path) from error
     return True
@@ -100,10 +94,8 @@ def opened(home: Path, *, timeout_s: float = TIMEOUT_S) -> Iterator[Journal]:
     """
     path = home / FILE
     _require(home, path)
-    try:
+    with _translated(path, timeout_s):
         connection = _connect(path, timeout_s)
-    except sqlite3.Error as error:
-        raise _meaning(error, path, timeout_s, opening=True) or error from error
     try:
         journal = Journal(connection, path, timeout_s)
         _migrate(journal, path)
@@ -145,6 +137,8 @@ def _build(path: Path) -> None:
     connection = _connect(draft, TIMEOUT_S)
     try:
         connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        # Stays with the file. Never set on opening: in a file that is not ours, it would write.
+        connection.execute("PRAGMA journal_mode = WAL")
         _migrate(Journal(connection, draft, TIMEOUT_S), draft)
     finally:
         connection.close()  # moves the log into the file, so that one rename moves all of it
@@ -160,7 +154,6 @@ def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
     try:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA checkpoint_fullfsync = ON")
     except BaseException:
@@ -198,16 +191,26 @@ def _steps() -> list[str]:
 def _statements(script: str) -> Iterator[str]:
     """The statements of a script. `executescript` would do, but it commits the transaction it is called in."""
     statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
+    for part in script.split(";"):
+        statement += part + ";"
+        if sqlite3.complete_statement(statement):  # not inside a text, a comment or a trigger
             yield statement
             statement = ""
-    if statement.strip():
-        yield statement
 
 
-def _meaning(error: sqlite3.Error, path: Path, timeout_s: float, *, opening: bool = False) -> MarketAgentError | None:
+@contextmanager
+def _translated(path: Path, timeout_s: float) -> Iterator[None]:
+    """SQLite's errors about the file as ours; an error in a statement passes unchanged."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        found = _meaning(error, path, timeout_s)
+        if found is None:
+            raise
+        raise found from error
+
+
+def _meaning(error: sqlite3.Error, path: Path, timeout_s: float) -> MarketAgentError | None:
     """Our error for SQLite's result code (sqlite.org/rescode.html), None when it is about a statement."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
@@ -215,12 +218,15 @@ def _meaning(error: sqlite3.Error, path: Path, timeout_s: float, *, opening: boo
     if code == sqlite3.SQLITE_FULL:
         return DiskError(f"the disk is full at {path}; nothing of this step was stored; free space and run again")
     if code == sqlite3.SQLITE_IOERR:
-        return DiskError(f"{path} cannot be read or written ({error}); nothing of this step was stored")
+        return DiskError(
+            f"{path} cannot be read or written ({error}); nothing of this step was stored; "
+            f"look at the disk's space and quota, and run again"
+        )
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH}:
         return NotPermitted(f"{path} cannot be written ({error}); give yourself write access to it and its folder")
     if code == sqlite3.SQLITE_NOTADB:
         return BadData(f"{path} is not a Market Agent journal; it was not touched")
-    if code == sqlite3.SQLITE_CORRUPT or opening:
+    if code == sqlite3.SQLITE_CORRUPT:
         return BadData(f"{path} is damaged ({error}); it was not touched; restore it from a backup")
     return None
 

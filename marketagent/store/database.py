@@ -146,7 +146,7 @@ def _build(path: Path, kind: str) -> None:
         steps = _steps(kind)
         for step in steps:
             connection.execute(step)
-        connection.execute("INSERT INTO ma_meta VALUES (?, ?, 0)", [kind, len(steps)])
+        connection.execute(f"INSERT INTO ma_meta VALUES ('{kind}', {len(steps)}, 0)")
         connection.execute("COMMIT")
         connection.execute("CHECKPOINT")  # all in the one file that is about to get its name
     finally:

@@ -41,8 +41,8 @@ def translated(path: Path, *, opening: bool) -> Iterator[None]:
 def meaning(error: duckdb.Error, path: Path, *, opening: bool) -> MarketAgentError | None:
     """Our error for DuckDB's, or None when it is not about `path`."""
     text = str(error)
-    if isinstance(error, duckdb.ParserException | duckdb.BinderException | duckdb.CatalogException):
-        return None  # SQL that is wrong, whoever wrote it
+    if isinstance(error, duckdb.ProgrammingError):
+        return None  # SQL that is wrong, or an installation that is: no file can cause it
     if not opening and not _is_about(error, text, path):
         return None
     for sentence, what in _DISK.items():
@@ -50,7 +50,8 @@ def meaning(error: duckdb.Error, path: Path, *, opening: bool) -> MarketAgentErr
             return DiskError(f"{what} at {path}; nothing of this run was stored; free space and run again")
     for sentence in _PERMISSION:
         if sentence in text:
-            return NotPermitted(f"{sentence.lower()} at {path}; nothing of this run was stored")
+            text = f"{sentence.lower()} at {path}; nothing of this run was stored; give yourself write access"
+            return NotPermitted(text)
     if any(sentence in text for sentence in _NEWER):
         return BadData(f"{path} was made by a newer DuckDB; it was not touched; update Market Agent")
     if "not a valid DuckDB database file" in text or "sqlite_scanner" in text:
@@ -62,7 +63,7 @@ def meaning(error: duckdb.Error, path: Path, *, opening: bool) -> MarketAgentErr
 
 def _is_about(error: duckdb.Error, text: str, path: Path) -> bool:
     """Whether a failed statement failed in this file: the engine's own classes, and no other file named."""
-    if isinstance(error, duckdb.ProgrammingError | duckdb.DataError | duckdb.IntegrityError):
+    if isinstance(error, duckdb.DataError | duckdb.IntegrityError):
         return False
     named = re.search(r'"([^"]*/[^"]*)"', text)
     return named is None or named[1].startswith(str(path.resolve())) or named[1].startswith(str(path))

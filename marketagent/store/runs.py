@@ -61,6 +61,18 @@ def write_backtest(
             con.insert("fills", {"run": ("VARCHAR", [record.run] * len(result.simulation.events)), **event_columns(result)})
 
 
+def copy_orders(home: Path, orders: Sequence[dict[str, Any]], *, timeout_s: float) -> None:
+    """Bring the copy of the journal's `orders` up to date; an order that is there already is replaced."""
+    if not orders:
+        return
+    kinds = {"session": "DATE", "fill_session": "DATE", "created_at": "TIMESTAMP", "updated_at": "TIMESTAMP"}
+    kinds |= dict.fromkeys(("quantity", "filled_quantity", "fill_price", "commission"), "DOUBLE")
+    names = [name for name in orders[0] if name != "run"]
+    with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
+        con.execute("DELETE FROM orders WHERE cid IN (SELECT unnest(?::VARCHAR[]))", [[row["cid"] for row in orders]])
+        con.insert("orders", {name: (kinds.get(name, "VARCHAR"), [row[name] for row in orders]) for name in names})
+
+
 def equity_columns(result: Backtest) -> Columns:
     """Equity, cash, exposure and returns by session."""
     run = result.simulation
