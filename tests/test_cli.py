@@ -1,12 +1,18 @@
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import random
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
+import typer
 from streams import MA, environment, shell
 
 from marketagent import cli, ending
@@ -313,5 +319,27 @@ def test_running_a_small_command_loads_nothing_heavy(tmp_path, args):
 
 
 def test_the_base_of_usage_errors_is_what_typer_raises():
-    assert ending._Usage.__name__ == "UsageError"
-    assert os.environ.get("MA_DEBUG") != "1"
+    assert ending._ClickError.__name__ == "ClickException"
+    assert issubclass(typer.BadParameter, ending._ClickError)
+
+
+# --- a terminal
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_on_a_terminal_records_are_a_table_without_begin_and_end(tmp_path, width):
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    env = environment(tmp_path, TERM="xterm", NO_COLOR="1")
+    with subprocess.Popen([*MA, "schema"], env=env, stdin=theirs, stdout=theirs, stderr=theirs) as running:
+        os.close(theirs)
+        page = b""
+        with contextlib.suppress(OSError):  # Linux ends a terminal with EIO
+            while chunk := os.read(ours, 65536):
+                page += chunk
+        os.close(ours)
+    lines = page.decode().splitlines()
+    assert running.returncode == 0
+    assert lines[0].replace("\x1b[2m", "").replace("\x1b[0m", "").split() == ["kind", "meaning"]
+    assert "begin" not in lines[0]
+    assert not any(line.startswith("{") for line in lines)

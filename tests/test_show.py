@@ -120,6 +120,12 @@ def test_a_query_shows_its_own_columns_with_plain_numbers():
     assert page.splitlines() == ["year   close  name  flag", "2024  1234.5  –     yes"]
 
 
+def test_a_query_wider_than_the_terminal_is_not_cut():
+    row = Row(values={f"column_{i}": 1234567.125 + i for i in range(12)})
+    page = drawn(row, screen=Screen(40, colour=False))
+    assert page.splitlines()[1].split() == [str(1234567.125 + i) for i in range(12)]
+
+
 def test_the_cash_of_an_account_is_a_row_like_the_others():
     cash = Position(
         account="paper", symbol="USD", quantity=98125.0, price=1.0, value=98125.0, weight=0.98125, session=None
