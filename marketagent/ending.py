@@ -13,8 +13,9 @@ from marketagent.process import ReaderGone, Terminated, flush, reader_gone
 from marketagent.redact import redacted
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
-# The base of what a wrong command line raises, by public names: Typer brings its own Click since 0.26 or so.
-_Usage: Any = typer.BadParameter.__mro__[1]
+# What a wrong command line raises. BadParameter's grandparent: some versions of Typer bring their own Click, others
+# import it, and only BadParameter has a public name in both.
+_ClickError: Any = typer.BadParameter.__mro__[2]
 
 
 def told(error: BaseException) -> int:
@@ -39,7 +40,7 @@ def told(error: BaseException) -> int:
             return _said(error, error.exit_code)
         case OSError():
             return _system(error)
-    if isinstance(error, _Usage):
+    if isinstance(error, _ClickError):
         return _usage(error)
     return _internal(error)
 
@@ -83,10 +84,11 @@ def _system(error: OSError) -> int:
 
 
 def _usage(error: Any) -> int:
-    path = error.ctx.command_path if error.ctx else "ma"
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "ma"
     if type(error).__name__ == "NoArgsIsHelpError":
         return Exit.USAGE  # the help is out already
-    return _said(f"{_advice(error)} ({path} --help)", Exit.USAGE)
+    return _said(f"{_advice(error)} ({path} --help)", error.exit_code)
 
 
 def _advice(error: Any) -> str:

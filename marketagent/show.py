@@ -46,8 +46,8 @@ _RATES = ("return", "drawdown", "volatility", "cagr", "rate")
 _MONEY = {"close", "price", "value", "fill_price", "commission", "cash", "equity"}
 _SCORES = {"score", "sharpe"}
 _COLOURS = {"buy": "green", "sell": "red"}
-_LOOSE = {"reasoning", "reason", "summary", "file"}  # texts: they get the width that is left over
-_LEAST = 24  # columns, before an optional column makes room
+_LOOSE = {"reasoning", "reason", "summary", "meaning", "file"}  # texts: they get the width that is left over
+_LEAST = 20  # columns, before an optional column makes room
 _FEW = 3  # up to so many rows a text is wrapped, beyond it is cut: one line a row
 
 
@@ -219,8 +219,10 @@ def _is_number(value: Any) -> bool:
 
 
 def _width(columns: dict[str, list[str]]) -> int:
+    from rich.cells import cell_len
+
     widths = (
-        min(max(len(text) for text in [_label(name), *cells]), _LEAST if name in _LOOSE else 1 << 16)
+        min(max(cell_len(text) for text in [_label(name), *cells]), _LEAST if name in _LOOSE else 1 << 16)
         for name, cells in columns.items()
     )
     return sum(widths) + 2 * (len(columns) - 1)
@@ -256,7 +258,7 @@ def _drawn(columns: dict[str, list[str]], right: list[str], title: list[str], sc
         drawn.add_row(*(Text(text, style=_COLOURS.get(text, "")) for text in cells))
     console = Console(
         file=StringIO(),
-        width=screen.width,
+        width=max(screen.width, _width(columns)),  # a number is never cut: better a line that the terminal wraps
         force_terminal=screen.colour,
         color_system="standard" if screen.colour else None,
         highlight=False,

@@ -8,12 +8,12 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from marketagent.errors import BadData, UsageError, did_you_mean
-from marketagent.pipe.lines import parsed, raw_lines
+from marketagent.pipe.lines import parsed, raw_lines, valid
 from marketagent.records import End, Failure
 from marketagent.show import clean, one_line, say
 from marketagent.symbols import checked
@@ -120,7 +120,7 @@ class _Lenient:
                 self._take(raw, parsed(raw))
             except ValueError as error:
                 self._wrong = self._wrong or f"line {number} of the input {error}"
-        if self._begun is not None:
+        if self._begun is not None or self._end is not None:
             self._wrong = self._wrong or self._unsealed()
         if self._end is not None:
             self._failed += self._end.failed
@@ -134,7 +134,9 @@ class _Lenient:
         if self._end is not None:
             raise ValueError("comes after the end of the stream")
         if kind == "end":
-            self._end = _end(record)
+            end: End = valid(raw, "end")
+            failed = [Failure(symbol=clean(item.symbol), error=one_line(item.error)) for item in end.failed]
+            self._end = replace(end, failed=failed)
             return
         self._hash.update(raw)
         if kind == "begin":
@@ -154,6 +156,8 @@ class _Lenient:
             self._failed.append(Failure(symbol=clean(str(symbol))[:40], error=str(error)))
 
     def _unsealed(self) -> str | None:
+        if self._begun is None:
+            return "the begin of the stream is missing"
         if self._end is None:
             return f"ma {self._begun} did not finish: its stream has no end"
         if self._end.status == "error":
@@ -172,29 +176,3 @@ class _Lenient:
             say(f"ma {self._end.cmd} was done only in part")
         if self._failed:
             say("not in the input: " + ", ".join(failure.symbol for failure in self._failed))
-
-
-def _end(record: dict[str, Any]) -> End:
-    """An end record without pydantic, which would double the start-up of every stage; raises ValueError."""
-    values = {field.name: record[field.name] for field in fields(End) if field.name in record}
-    failed = values.pop("failed", [])
-    if not isinstance(failed, list) or not all(_is_failure(item) for item in failed):
-        raise ValueError("is no end: its failed is no list of failures")
-    failures = [Failure(symbol=clean(item["symbol"]), error=one_line(item["error"])) for item in failed]
-    try:
-        end = End(failed=failures, **values)
-    except TypeError as error:
-        raise ValueError("is no end: fields are missing") from error
-    if not (
-        all(isinstance(text, str) for text in (end.run, end.cmd, end.sha256))
-        and type(end.n) is int
-        and end.status in ("ok", "partial", "error")
-        and isinstance(end.error, str | None)
-        and isinstance(end.up, dict | None)
-    ):
-        raise ValueError("is no end: a field has the wrong type")
-    return end
-
-
-def _is_failure(item: object) -> bool:
-    return isinstance(item, dict) and all(isinstance(item.get(name), str) for name in ("symbol", "error"))

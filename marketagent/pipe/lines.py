@@ -1,4 +1,4 @@
-"""One line of a stream, out and in: strict JSON, ASCII, of bounded size.
+"""One line of a stream, out and in: strict JSON, ASCII, of bounded size, and the record it must be.
 
 Python's own JSON takes NaN, Infinity, 1e400 and duplicate keys; here each of them is an error.
 """
@@ -6,7 +6,10 @@ Python's own JSON takes NaN, Infinity, 1e400 and duplicate keys; here each of th
 import json
 import math
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, BinaryIO, NoReturn, TextIO, cast
+
+from marketagent.records import KINDS
 
 MAX_LINE = 1 << 20  # bytes; a line without an end must not fill the memory
 
@@ -46,6 +49,22 @@ def parsed(raw: bytes) -> dict[str, Any]:
     return found
 
 
+def valid(raw: bytes, kind: str) -> Any:
+    """The record of `kind` in a line that `parsed` has taken; raises ValueError that names the first wrong field.
+
+    Fields a later version added are left out.
+    """
+    from pydantic import ValidationError
+
+    try:
+        # From the raw line: only JSON mode is strict (no "1" for 1) and still makes dataclasses of objects.
+        return _adapter(kind).validate_json(raw, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"is no {kind}: {where}: {first['msg']}") from error
+
+
 def raw_lines(stream: TextIO | BinaryIO) -> Iterator[bytes]:
     """The lines of `stream` as they are; one that is too long comes cut, one byte over MAX_LINE, and is the last."""
     data = cast("BinaryIO", getattr(stream, "buffer", stream))
@@ -53,6 +72,13 @@ def raw_lines(stream: TextIO | BinaryIO) -> Iterator[bytes]:
         yield raw
         if len(raw) > MAX_LINE:
             return
+
+
+@cache
+def _adapter(kind: str) -> Any:
+    from pydantic import TypeAdapter  # 0.2 s, and only who reads a stream pays it
+
+    return TypeAdapter(KINDS[kind])
 
 
 def _without_lone_surrogates(text: str) -> str:

@@ -199,17 +199,14 @@ class _Csv:
         self._rows: list[dict[str, Any]] = []
 
     def add(self, values: dict[str, Any]) -> None:
-        flat = values["values"] if values["kind"] == "row" else values
-        self._rows.append({name: flat[name] for name in flat if flat is not values or name not in {"kind", "i"}})
+        plain = {name: value for name, value in values.items() if name not in ("kind", "i")}
+        self._rows.append(values["values"] if values["kind"] == "row" else plain)
 
     def close(self, out: Out, status: Status, error: str | None) -> None:
         names = list(dict.fromkeys(name for row in self._rows for name in row))
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        if names:
-            rows.writerow([self._cell(name) for name in names])
-        rows.writerows([self._cell(row.get(name)) for name in names] for row in self._rows)
-        process.emit(text.getvalue().encode("utf-8", "replace"), self._stdout)
+        rows: list[list[Any]] = [[row.get(name) for name in names] for row in self._rows]
+        text = "".join(_csv_line([self._cell(value) for value in row]) for row in ([names, *rows] if names else []))
+        process.emit(text.encode("utf-8", "replace"), self._stdout)
 
     def _cell(self, value: Any) -> str:
         if value is None:
@@ -219,6 +216,13 @@ class _Csv:
         value = show.clean(value) if self._tty else value
         # A spreadsheet runs a text that starts like a formula; a headline must not.
         return f"'{value}" if not self._raw and value.startswith(_FORMULA) else value
+
+
+def _csv_line(cells: list[str]) -> str:
+    # The csv module quotes a lone CR only when the line terminator has one, and readers take it for a line's end.
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue()[:-2] + "\n"
 
 
 def _kind_first(record: Begin | End) -> dict[str, Any]:
