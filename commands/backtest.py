@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from marketagent import catalog, costs, options, pipe, scoring, show
+from marketagent import catalog, costs, options, pipe, scoring
 from marketagent.backtest import backtest
 from marketagent.config import Settings
 from marketagent.errors import MarketAgentError
@@ -30,7 +30,9 @@ def run(
     fractional: options.Fractional = False,
     source: options.Source = None,
     known_at: options.KnownAt = None,
-    equity: Annotated[Path | None, typer.Option("--equity", help="Write equity by session to this .parquet or .csv.")] = None,
+    equity: Annotated[
+        Path | None, typer.Option("--equity", help="Write equity by session to this .parquet or .csv.")
+    ] = None,
     fills: Annotated[Path | None, typer.Option("--fills", help="Write every fill to this .parquet or .csv.")] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the strategies with their parameters.")] = False,
     format: options.Format = "auto",
@@ -91,7 +93,11 @@ def _list(settings: Settings, format: pipe.Format) -> int:
                 continue
             out.write(
                 StrategyInfo(
-                    name=name, summary=loaded.summary, file=str(loaded.file), warmup=warmup, params=loaded.kind.described()
+                    name=name,
+                    summary=loaded.summary,
+                    file=str(loaded.file),
+                    warmup=warmup,
+                    params=loaded.kind.described(),
                 )
             )
     return out.exit_code

@@ -5,29 +5,42 @@ from typing import Annotated
 
 import typer
 
-from marketagent import options, pipe, setup, show, sources
+from marketagent import intake, options, pipe, setup, show, sources
 from marketagent.config import Settings
 from marketagent.errors import NoData
 from marketagent.pipe import Input
-from marketagent.store import intake, staging
+from marketagent.store import staging
 from marketagent.symbols import checked
 
 
 def run(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Tickers, @watchlist, @file.txt; with --source csv: files, folders or '-'.", show_default=False),
+        typer.Argument(
+            help="Tickers, @watchlist, @file.txt; with --source csv: files, folders or '-'.", show_default=False
+        ),
     ] = None,
     source: Annotated[str | None, typer.Option("--source", help="Where the prices come from: sample, csv.")] = None,
     since: Annotated[str | None, typer.Option("--from", help="First session to store.")] = None,
     until: Annotated[str | None, typer.Option("--to", help="Last session to store.")] = None,
     rename: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="NAME=COLUMN", help="csv: which column is NAME (symbol, date, close, ...).", show_default=False),
+        typer.Option(
+            "--map",
+            metavar="NAME=COLUMN",
+            help="csv: which column is NAME (symbol, date, close, ...).",
+            show_default=False,
+        ),
     ] = None,
-    symbol: Annotated[str | None, typer.Option("--symbol", help="csv: the symbol of a file that has no column for it.")] = None,
-    timeframe: Annotated[str | None, typer.Option("--timeframe", help="csv: 1d, 1h, 30m, 15m, 5m or 1m; found out if not given.")] = None,
-    stamp: Annotated[str, typer.Option("--stamp", help="csv: whether an intraday time is the start or the end of its bar.")] = "auto",
+    symbol: Annotated[
+        str | None, typer.Option("--symbol", help="csv: the symbol of a file that has no column for it.")
+    ] = None,
+    timeframe: Annotated[
+        str | None, typer.Option("--timeframe", help="csv: 1d, 1h, 30m, 15m, 5m or 1m; found out if not given.")
+    ] = None,
+    stamp: Annotated[
+        str, typer.Option("--stamp", help="csv: whether an intraday time is the start or the end of its bar.")
+    ] = "auto",
     format: options.Format = "auto",
 ) -> int:
     """Store the prices of SYMBOLS, or of the symbols on stdin; what is stored already is not fetched again.
@@ -44,8 +57,8 @@ def run(
         symbol=symbol and checked(symbol),
         timeframe=timeframe,
         stamp=stamp,
-        first=first and first.isoformat(),
-        last=last and last.isoformat(),
+        first=first.isoformat() if first else None,
+        last=last.isoformat() if last else None,
     )
     staging.check_options(reading)
     if made := setup.ready(settings.home, settings.now, timeout_s=settings.busy_timeout_s):

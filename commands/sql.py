@@ -5,15 +5,16 @@ from typing import Annotated
 
 import typer
 
-from marketagent import options, pipe
+from marketagent import options, pipe, query
 from marketagent.config import Settings
 from marketagent.errors import UsageError
 from marketagent.records import Row
-from marketagent.store import query
 
 
 def run(
-    statement: Annotated[str | None, typer.Argument(help="The query; without it, what stdin says.", show_default=False)] = None,
+    statement: Annotated[
+        str | None, typer.Argument(help="The query; without it, what stdin says.", show_default=False)
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", help="At most so many rows; 0 for all.", min=0)] = 0,
     format: options.Format = "auto",
     raw: options.Raw = False,

@@ -21,11 +21,17 @@ MaxAge = Annotated[float | None, typer.Option("--max-age", help="Refuse a stream
 def run(
     context: typer.Context,
     plan: Annotated[bool, typer.Option("--plan", help="Print what would be ordered, and do nothing.")] = False,
-    fill: Annotated[str, typer.Option("--fill", help="next-open, or last: fill at the close decided on.")] = "next-open",
+    fill: Annotated[
+        str, typer.Option("--fill", help="next-open, or last: fill at the close decided on.")
+    ] = "next-open",
     account: AccountName = None,
     max_age: MaxAge = None,
-    allow_partial: Annotated[bool, typer.Option("--allow-partial", help="Take a stream that was done in part.")] = False,
-    allow_filtered: Annotated[bool, typer.Option("--allow-filtered", help="Take a stream that jq or grep went over.")] = False,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Take a stream that was done in part.")
+    ] = False,
+    allow_filtered: Annotated[
+        bool, typer.Option("--allow-filtered", help="Take a stream that jq or grep went over.")
+    ] = False,
     allow_short: Annotated[bool, typer.Option("--allow-short", help="Take decisions for short positions.")] = False,
     fractional: options.Fractional = False,
     format: options.Format = "auto",

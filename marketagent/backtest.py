@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Backtest:
-    """One run: `returns` (T,) per session, the first against the starting cash; `metrics` by name, None if undefined."""
+    """One run: `returns` (T,) per session, the first against the starting cash; `metrics` by name (None: undefined)."""
 
     decisions: Decisions
     simulation: Simulation
@@ -66,10 +66,8 @@ def _measured(run: Simulation, costs: Costs, cash: float, start: int, against: A
     events = run.events
     filled = events.kind == FILL
     value = np.where(filled, np.abs(events.quantity) * events.price, 0.0)
-    traded = np.bincount(events.row - start, weights=value, minlength=len(run.equity))
-    pnl = metrics.round_trips(
-        events.column, events.quantity, events.price, events.commission, kind=_EVENT[events.kind]
-    )
+    traded = np.bincount(events.row - start, weights=value, minlength=len(run.equity)).astype(np.float64)
+    pnl = metrics.round_trips(events.column, events.quantity, events.price, events.commission, kind=_EVENT[events.kind])
     with np.errstate(divide="ignore", invalid="ignore"):  # a lost account has no exposure to speak of
         gross = np.where(run.equity > 0, run.exposure / run.equity, 0.0)
     measured = metrics.summary(run.equity, cash, gross=gross, traded=traded, pnl=pnl, benchmark=against)

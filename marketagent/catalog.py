@@ -11,10 +11,10 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from marketagent import strategies
 from marketagent.decision import BadStrategy
 from marketagent.errors import MarketAgentError, UsageError, did_you_mean
 from marketagent.strategy import Strategy
@@ -37,7 +37,7 @@ class Loaded:
 
 
 def load(name: str, home: Path) -> Loaded:
-    """The strategy called `name`, or in the file `name`; raises UsageError if there is none, BadStrategy if it is broken."""
+    """The strategy called `name`, or in the file `name`; UsageError if there is none, BadStrategy if it is broken."""
     file = Path(name).expanduser() if name.endswith(".py") or "/" in name else files(home).get(name)
     if file is None:
         raise UsageError(f"unknown strategy {name!r}{did_you_mean(name, files(home))} (ma backtest --list)")
@@ -55,7 +55,7 @@ def load(name: str, home: Path) -> Loaded:
 def files(home: Path) -> dict[str, Path]:
     """Every strategy that has a name, with its file; the user's own hide built-in ones of the same name."""
     found: dict[str, Path] = {}
-    for folder in [*strategies.__path__, str(home / "strategies")]:
+    for folder in [*import_module("marketagent.strategies").__path__, str(home / "strategies")]:
         found |= {file.stem: file for file in sorted(Path(folder).glob("[!_]*.py"))}
     return dict(sorted(found.items()))
 

@@ -66,7 +66,7 @@ class Settings:
         values = _read(path)
         keys, key_origins = _keys(values.pop("keys", {}), path, environ)
         watchlists = _watchlists(values.pop("watchlists", {}), path)
-        checked = {name: _checked(name, value, path) for name, value in values.items()}
+        checked: dict[str, Any] = {name: _checked(name, value, path) for name, value in values.items()}
         origin = {"home": home_origin, **dict.fromkeys(checked, CONFIG), **key_origins}
         origin |= {f"watchlists.{name}": CONFIG for name in watchlists}
         now = now or datetime.now(UTC)
@@ -95,30 +95,28 @@ def _read(path: Path) -> dict[str, Any]:
         raise BadConfig(f"{path}: cannot be read: {error.strerror}") from error
 
 
-_SIMPLE: dict[str, tuple[type, ...]] = {
-    "account": (str,),
-    "cash": (int, float),
-    "costs": (str,),
-    "slippage_bps": (int, float),
-    "source": (str,),
-    "max_age_s": (int, float),
-    "busy_timeout_s": (int, float),
+_SIMPLE: dict[str, type] = {
+    "account": str,
+    "cash": float,
+    "costs": str,
+    "slippage_bps": float,
+    "source": str,
+    "max_age_s": float,
+    "busy_timeout_s": float,
 }
 
 
-def _checked(name: str, value: Any, path: Path) -> Any:
+def _checked(name: str, value: Any, path: Path) -> str | float:
     if name not in _SIMPLE:
         known = [*_SIMPLE, "watchlists", "keys"]
         raise BadConfig(f"{path}: unknown setting {name!r}{did_you_mean(name, known)}")
-    kinds = _SIMPLE[name]
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        wanted = "text" if kinds == (str,) else "a number"
-        raise BadConfig(f"{path}: {name} is {value!r}; it must be {wanted}")
-    if kinds == (str,):
-        return value
-    if not 0 <= value < float("inf"):
-        raise BadConfig(f"{path}: {name} is {value!r}; it must be a finite number of at least 0")
-    return float(value)
+    if _SIMPLE[name] is str:
+        if isinstance(value, str):
+            return value
+        raise BadConfig(f"{path}: {name} is {value!r}; it must be text")
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
+        return float(value)
+    raise BadConfig(f"{path}: {name} is {value!r}; it must be a finite number of at least 0")
 
 
 def _watchlists(table: Any, path: Path) -> dict[str, tuple[str, ...]]:

@@ -45,9 +45,7 @@ class Decisions:
 
     def reasoning(self, t: int, n: int) -> str:
         action = ACTIONS[int(self.action[t, n])]
-        text = explain(
-            self.signals, self.strategy.weights, t, n, action=action, threshold=self.strategy.threshold
-        )
+        text = explain(self.signals, self.strategy.weights, t, n, action=action, threshold=self.strategy.threshold)
         return text if self.due[t] else f"{text}; not due, decides {self.strategy.rebalance}"
 
 

@@ -99,7 +99,7 @@ def positive(value: float, option: str) -> float:
 
 
 def exportable(path: Path | None) -> None:
-    """Raise UsageError unless `path` (if any) names a file that results can be written to; before the work, not after."""
+    """Raise UsageError unless `path` (if any) names a file that results can be written to: before the work."""
     if path is None:
         return
     if path.suffix not in (".parquet", ".csv"):

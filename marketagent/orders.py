@@ -13,9 +13,7 @@ def cut(quantity: Array, steps: float) -> Array:
     return np.trunc(quantity * steps + np.copysign(_HAIR, quantity)) / steps
 
 
-def order_quantities(
-    targets: Array, shares: Array, close: Array, equity: float, *, band: float, steps: float
-) -> Array:
+def order_quantities(targets: Array, shares: Array, close: Array, equity: float, *, band: float, steps: float) -> Array:
     """(N,) shares to buy (+) or sell (-) so that each symbol has its target share of `equity`.
 
     `targets` (N,): NaN leaves the position alone. `close` (N,): NaN, no bar today, leaves it alone too: what

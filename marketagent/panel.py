@@ -77,7 +77,7 @@ class Panel:
     @cached_property
     def split_factor(self) -> Array:
         """(T, N): shares today per share at the first bar."""
-        return np.cumprod(np.where(self._after_first, self.split, 1.0), axis=0)
+        return np.multiply.accumulate(np.where(self._after_first, self.split, 1.0), axis=0)
 
     @cached_property
     def mark(self) -> Array:
@@ -94,7 +94,7 @@ class Panel:
         step = np.where(self._after_first, self.split, 1.0)
         t, n = np.nonzero((self.dividend > 0) & self._after_first)
         step[t, n] *= 1 + self.dividend[t, n] / self.mark[t, n]  # the mark is the close, or stands in for it
-        return np.cumprod(step, axis=0)
+        return np.multiply.accumulate(step, axis=0)
 
     @cached_property
     def open(self) -> Array:
@@ -119,7 +119,7 @@ class Panel:
 
     @cached_property
     def returns(self) -> Array:
-        """(T, N): total return of each bar on the symbol's bar before it, a fraction; NaN at the first and without a bar."""
+        """(T, N): total return of each bar on the symbol's bar before it; NaN at the first and without a bar."""
         before = np.vstack([np.full((1, len(self.symbols)), -1), self.last_bar[:-1]])
         columns = np.arange(len(self.symbols))
         base = self.close[np.maximum(before, 0), columns]

@@ -50,8 +50,7 @@ def plan(home: Path, sealed: Sealed, terms: Terms, *, timeout_s: float) -> list[
             return []
         market = _market(home, book, stream, terms, timeout_s)
         account = trading.read_account(book, terms, stream.session)
-        for account in trading.caught_up(account, market, stream.session, terms.costs):  # noqa: B020  (step by step)
-            pass
+        *_, account = account, *trading.caught_up(account, market, stream.session, terms.costs)
         decided = trading.read_decided(book, terms.account, stream)
         trading.refuse_old(account, stream, decided)
         tickets = trading.plan(stream, account, market, terms, decided)
@@ -124,9 +123,7 @@ def _market(home: Path, book: Journal, stream: Stream, terms: Terms, timeout_s: 
     return market
 
 
-def _foreseen(
-    account: Account, tickets: list[Ticket], market: Market, terms: Terms, stream: Stream
-) -> list[Ticket]:
+def _foreseen(account: Account, tickets: list[Ticket], market: Market, terms: Terms, stream: Stream) -> list[Ticket]:
     """The planned orders with their fills where the prices for them are stored already."""
     waiting = replace(account, waiting=(*account.waiting, *tickets), settled=())
     mine = frozenset(ticket.cid for ticket in tickets)
@@ -152,7 +149,7 @@ def _planned(account: str, stream: Stream, ticket: Ticket) -> Order:
         filled_quantity=ticket.filled,
         fill_price=ticket.price,
         commission=ticket.commission,
-        fill_session=ticket.fill_session and ticket.fill_session.isoformat(),
+        fill_session=ticket.fill_session.isoformat() if ticket.fill_session else None,
         reason=ticket.reason,
     )
 

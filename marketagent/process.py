@@ -21,7 +21,7 @@ class Terminated(BaseException):
     """SIGTERM arrived. A BaseException, so that no ``except Exception`` on the way takes it for a failed symbol."""
 
 
-class ReaderGone(BrokenPipeError):  # noqa: N818 - an end, not a fault; named by what happened
+class ReaderGone(BrokenPipeError):
     """Whoever read our stdout has closed it, as ``head -1`` does."""
 
 

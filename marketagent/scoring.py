@@ -36,9 +36,7 @@ def decided(
     home: Path, loaded: Loaded, strategy: Strategy, symbols: Sequence[str] | None, view: View, *, timeout_s: float
 ) -> Decisions:
     """The decisions of `strategy` over all sessions of `view`, from each symbol's first stored bar on."""
-    panel = read_panel(
-        home, symbols, last=view.last, source=view.source, known_at=view.known_at, timeout_s=timeout_s
-    )
+    panel = read_panel(home, symbols, last=view.last, source=view.source, known_at=view.known_at, timeout_s=timeout_s)
     return decided_on(home, loaded, strategy, panel, timeout_s=timeout_s)
 
 
@@ -75,7 +73,9 @@ def unfit(home: Path, panel: Panel, warmup: int, *, timeout_s: float) -> dict[st
         if newest != len(panel.sessions) - 1:
             reasons[symbol] = f"no bar on {last}; its last is {panel.sessions[newest]}; run: ma fetch {symbol}"
         elif symbol in bad:
-            reasons[symbol] = f"a refused row within its last {warmup} sessions: {bad[symbol]} (ma sql 'from quarantine')"
+            reasons[symbol] = (
+                f"a refused row within its last {warmup} sessions: {bad[symbol]} (ma sql 'from quarantine')"
+            )
         elif count < warmup:
             reasons[symbol] = f"{count} bars are stored, the strategy needs {warmup}"
     return reasons
@@ -136,7 +136,15 @@ def read_benchmark(home: Path, panel: Panel, symbol: str | None, view: View, *, 
 
 
 def backtest_record(
-    run: str, loaded: Loaded, result: Backtest, costs: Costs, cash: float, fill: str, benchmark: str | None, *, fractional: bool
+    run: str,
+    loaded: Loaded,
+    result: Backtest,
+    costs: Costs,
+    cash: float,
+    fill: str,
+    benchmark: str | None,
+    *,
+    fractional: bool,
 ) -> BacktestRecord:
     """What is printed and kept of a backtest."""
     decisions, simulation = result.decisions, result.simulation

@@ -103,7 +103,7 @@ def before_open(book: Book, split: Array, dividend: Array, steps: float) -> Arra
 
 
 def execute(book: Book, quantity: Array, price: Array, costs: Costs, steps: float) -> tuple[Array, Array, Array]:
-    """Fill signed `quantity` (N,) at `price` (N,), NaN where nothing trades; returns what was filled, at what, for what.
+    """Fill signed `quantity` (N,) at `price` (N,), NaN where nothing trades; returns shares, prices and fees.
 
     Sells first; then buys, scaled down together until they and their commissions fit the cash.
     """
@@ -205,7 +205,9 @@ class _Run:
     def _busy_rows(self) -> NDArray[np.bool_]:
         """(T,): rows on which something may happen; on all others only prices move."""
         panel = self.panel
-        busy = np.isfinite(self.targets).any(axis=1) | (panel.split != 1.0).any(axis=1) | (panel.dividend > 0).any(axis=1)
+        busy = (
+            np.isfinite(self.targets).any(axis=1) | (panel.split != 1.0).any(axis=1) | (panel.dividend > 0).any(axis=1)
+        )
         ends = self.final_bar[(self.final_bar >= 0)] + SILENT_SESSIONS
         busy[ends[ends < len(busy)]] = True
         busy[self.start : self.start + 1] = True
@@ -235,9 +237,7 @@ class _Run:
         self._close_silent(t, mark)
         equity = book.equity(mark)
         close = np.where(panel.has_bar[t], panel.raw.close[t], np.nan)
-        self.waiting = order_quantities(
-            self.targets[t], book.shares, close, equity, band=self.band, steps=self.steps
-        )
+        self.waiting = order_quantities(self.targets[t], book.shares, close, equity, band=self.band, steps=self.steps)
         if self.fill == "same-close":
             self._fill(t, t, panel.raw.close[t])
             equity = book.equity(mark)

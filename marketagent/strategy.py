@@ -13,6 +13,7 @@ same object is scored, backtested, swept and traded.
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from inspect import get_annotations
 from typing import Any, ClassVar, Self, dataclass_transform
 
 from marketagent.errors import UsageError, did_you_mean
@@ -98,10 +99,10 @@ dataclass(frozen=True, kw_only=True)(Strategy)
 def _adopt_plain_defaults(cls: type) -> None:
     """Make ``name = value`` in a subclass the default of the inherited parameter, with the range it has."""
     inherited = {item.name: item for base in cls.__mro__[1:] if base is not object for item in _fields_of(base)}
-    annotations = cls.__dict__.get("__annotations__", {})
+    annotations = get_annotations(cls)
     for name, item in inherited.items():
         if name in cls.__dict__ and name not in annotations:
-            cls.__annotations__ = {**cls.__dict__.get("__annotations__", {}), name: item.type}
+            cls.__annotations__ = {**get_annotations(cls), name: item.type}
             setattr(cls, name, field(default=cls.__dict__[name], metadata=item.metadata))
 
 
@@ -114,11 +115,17 @@ def _shown(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_range(name: str, value: Any, default: Any, metadata: Mapping[str, Any]) -> None:
-    if default is not MISSING and type(value) is not type(default) and not (isinstance(default, float) and type(value) is int):
+    if (
+        default is not MISSING
+        and type(value) is not type(default)
+        and not (isinstance(default, float) and type(value) is int)
+    ):
         raise UsageError(f"{name} is {value!r}; it must be {_kind(default)}")
     choices, low, high = metadata.get("choices"), metadata.get("low"), metadata.get("high")
     if choices and value not in choices:
-        raise UsageError(f"{name} is {value!r}; it must be one of {', '.join(choices)}{did_you_mean(str(value), choices)}")
+        raise UsageError(
+            f"{name} is {value!r}; it must be one of {', '.join(choices)}{did_you_mean(str(value), choices)}"
+        )
     too_low, too_high = low is not None and not value >= low, high is not None and not value <= high
     if too_low or too_high:
         raise UsageError(f"{name} is {value!r}; it must lie in {low} .. {high}")

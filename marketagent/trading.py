@@ -30,7 +30,6 @@ from marketagent.costs import Costs
 from marketagent.errors import NoData, Refused
 from marketagent.journal import Journal
 from marketagent.orders import order_quantities
-from marketagent.panel import Panel
 from marketagent.records import Decision
 from marketagent.store.market import Market
 from marketagent.store.turnstile import held
@@ -74,7 +73,9 @@ def one_session(run: str, decisions: Sequence[Decision], *, allow_short: bool) -
         if decision.timeframe != "1d":
             raise Refused(f"{decision.symbol}: a decision on {decision.timeframe} bars; ma trade takes daily ones")
         if decision.weight is not None and decision.weight < 0 and not allow_short:
-            raise Refused(f"{decision.symbol}: a short position of {decision.weight:.2f} is asked for; see --allow-short")
+            raise Refused(
+                f"{decision.symbol}: a short position of {decision.weight:.2f} is asked for; see --allow-short"
+            )
     symbols = [decision.symbol for decision in decisions]
     if len(set(symbols)) < len(symbols):
         twice = next(symbol for symbol in symbols if symbols.count(symbol) > 1)
@@ -207,9 +208,7 @@ def read_decided(journal: Journal, account: str, stream: Stream) -> frozenset[st
     return frozenset(row["symbol"] for row in rows)
 
 
-def _live_to(
-    journal: Journal, account: Account, market: Market, session: date, terms: Terms, now: datetime
-) -> Account:
+def _live_to(journal: Journal, account: Account, market: Market, session: date, terms: Terms, now: datetime) -> Account:
     for account in caught_up(account, market, session, terms.costs):  # noqa: B020  (each step follows from the last)
         _write_account(journal, account, market, now)
     return account
@@ -243,7 +242,8 @@ def _write_intents(
             (account.name, account.cash, account.session.isoformat(), at),
         )
         journal.execute(
-            "INSERT INTO streams VALUES (?, ?, 'planned', ?, ?, ?)", (stream.run, account.name, stream.strategy, session, at)
+            "INSERT INTO streams VALUES (?, ?, 'planned', ?, ?, ?)",
+            (stream.run, account.name, stream.strategy, session, at),
         )
         for ticket in orders:
             side = "buy" if ticket.quantity > 0 else "sell"
@@ -318,5 +318,3 @@ def _ticket(row: object) -> Ticket:
 
 def _text(now: datetime) -> str:
     return now.isoformat().replace("+00:00", "Z")
-
-

@@ -165,7 +165,10 @@ def _close_silent(told: list[tuple[str, dict[str, float | str]]], book: Book, pa
         return
     for n in np.flatnonzero(gone):
         told.append(
-            ("closed", {"symbol": panel.symbols[n], "session": str(panel.sessions[t]), "price": float(panel.mark[t, n])})
+            (
+                "closed",
+                {"symbol": panel.symbols[n], "session": str(panel.sessions[t]), "price": float(panel.mark[t, n])},
+            )
         )
     book.cash += total(np.where(gone, book.shares, 0.0) * panel.mark[t])
     book.shares = np.where(gone, 0.0, book.shares)

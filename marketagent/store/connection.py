@@ -31,7 +31,8 @@ class Connection:
 
     def insert(self, table: str, columns: Mapping[str, tuple[str, Sequence[Any]]]) -> None:
         """Append rows given as columns, name -> (SQL type, values); a thousand times as quick as row by row."""
-        names, taken = ", ".join(columns), ", ".join(f"unnest(${name}::{kind}[])" for name, (kind, _) in columns.items())
+        names = ", ".join(f'"{name}"' for name in columns)
+        taken = ", ".join(f"unnest(${name}::{kind}[])" for name, (kind, _) in columns.items())
         values = {name: list(column) for name, (_, column) in columns.items()}
         self.execute(f"INSERT INTO {table} ({names}) SELECT {taken}", values)
 

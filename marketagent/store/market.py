@@ -1,7 +1,7 @@
 """What the store knows of prices: the calendar, and the panel of some symbols."""
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -101,13 +101,14 @@ class Market:
     covered: dict[str, date]
 
     def require(self, session: date, symbols: Collection[str]) -> None:
-        """Raise NoData if what any of `symbols` did on `session` is not known: not fetched is not the same as no bar."""
+        """Raise NoData if what a symbol did on `session` is not known: not fetched is not the same as no bar."""
         for symbol in sorted(symbols):
             if symbol not in self.covered:
                 raise NoData(f"no bars are stored of {symbol}, which the account holds; run: ma fetch {symbol}")
             if self.covered[symbol] < session:
                 raise NoData(
-                    f"{symbol} is stored up to {self.covered[symbol]}, the account needs {session}; run: ma fetch {symbol}"
+                    f"{symbol} is stored up to {self.covered[symbol]}, the account needs {session};"
+                    f" run: ma fetch {symbol}"
                 )
 
 
@@ -119,7 +120,9 @@ def read_market(home: Path, symbols: Sequence[str], *, timeout_s: float) -> Mark
             "SELECT symbol, source, max(last) FROM coverage WHERE timeframe = '1d' GROUP BY symbol, source"
         ).fetchall()
     last = {(symbol, source): session for symbol, source, session in rows}
-    final = {symbol: panel.sessions[row].astype(date) for symbol, row in zip(panel.symbols, panel.last_bar[-1], strict=True)}
+    final = {
+        symbol: panel.sessions[row].astype(date) for symbol, row in zip(panel.symbols, panel.last_bar[-1], strict=True)
+    }
     pairs = zip(panel.symbols, panel.sources, strict=True)
     return Market(panel, {symbol: last.get((symbol, source), final[symbol]) for symbol, source in pairs})
 
@@ -162,9 +165,7 @@ def _nothing(symbols: Sequence[str] | None, source: str | None) -> str:
     return f"{who}{more}{where}; run: ma fetch {what}"
 
 
-def _bars_as_known(
-    con: Connection, picked: dict[str, Held], last: date | None, known_at: datetime | None
-) -> None:
+def _bars_as_known(con: Connection, picked: dict[str, Held], last: date | None, known_at: datetime | None) -> None:
     con.execute(
         "CREATE TEMP TABLE picked AS SELECT unnest(?::VARCHAR[]) AS symbol, unnest(?::VARCHAR[]) AS source",
         [list(picked), [one.source for one in picked.values()]],
@@ -177,13 +178,14 @@ def _bars_as_known(
                      SELECT {columns} FROM superseded_bars WHERE known_at <= {at} AND superseded_at > {at})"""
     con.execute(
         f"""
-        CREATE TEMP VIEW picked_bars AS SELECT b.* FROM {known} b JOIN picked p ON p.symbol = b.symbol AND p.source = b.source
+        CREATE TEMP VIEW picked_bars AS
+        SELECT b.* FROM {known} b JOIN picked p ON p.symbol = b.symbol AND p.source = b.source
         WHERE b.timeframe = '1d' AND b.session <= DATE '{(last or date.max).isoformat()}'
         """
     )
 
 
-def _sessions(con: Connection, first: date, last: date) -> np.ndarray:  # type: ignore[type-arg]  # dates
+def _sessions(con: Connection, first: date, last: date) -> np.ndarray:
     found = con.execute(
         "SELECT session FROM sessions WHERE session BETWEEN ? AND ? ORDER BY session", [first, last]
     ).fetchnumpy()
@@ -229,12 +231,12 @@ def _fill_actions(con: Connection, panel: Panel, known_at: datetime | None) -> N
     panel.dividend[t[~is_split], n[~is_split]] = value[~is_split]
 
 
-def _places(panel: Panel, rows: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]  # of indices
+def _places(panel: Panel, rows: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     days = panel.sessions.astype(np.int64)
     return np.searchsorted(days, np.asarray(rows["day"])), np.asarray(rows["place"]) - 1
 
 
-def read_closes(home: Path, panel: Panel, *, timeout_s: float) -> np.ndarray:  # type: ignore[type-arg]  # of instants
+def read_closes(home: Path, panel: Panel, *, timeout_s: float) -> np.ndarray:
     """(T,) UTC instants at which the sessions of `panel` closed."""
     with opened(home / MARKET, timeout_s=timeout_s) as con:
         rows = con.execute(
@@ -251,7 +253,9 @@ def read_session_before(home: Path, day: date, *, timeout_s: float) -> date | No
     return row[0] if row else None
 
 
-def read_quarantined(home: Path, symbols: Sequence[str], first: date, last: date, *, timeout_s: float) -> dict[str, str]:
+def read_quarantined(
+    home: Path, symbols: Sequence[str], first: date, last: date, *, timeout_s: float
+) -> dict[str, str]:
     """Symbol -> reason, for those with a refused row between `first` and `last` and no good bar in its place."""
     with opened(home / MARKET, timeout_s=timeout_s) as con:
         rows = con.execute(

@@ -17,6 +17,9 @@ from marketagent.symbols import is_ticker
 SAME_VALUE = 1e-4  # two readings of one dividend from two printings of an adjusted close differ less than this
 
 
+_NOTHING: tuple[str | None, str | None, int] = (None, None, 0)
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where staged rows come from: the source and feed recorded with every bar, the file's name and fingerprint."""
@@ -54,8 +57,8 @@ def unchanged(con: Connection, origin: Origin) -> tuple[str, list[Merged]]:
     timeframe = rows[0][1] if rows else "1d"
     con.execute("SET VARIABLE source = ?", [origin.source])
     con.execute("SET VARIABLE timeframe = ?", [timeframe])
-    spans = {row[0]: row[1:] for row in stored_spans(con, [row[0] for row in rows])}
-    return timeframe, [Merged(symbol, *spans.get(symbol, (None, None, 0)), 0, 0, 0, 0) for symbol, _ in rows]
+    spans = stored_spans(con, [row[0] for row in rows])
+    return timeframe, [Merged(symbol, *spans.get(symbol, _NOTHING), 0, 0, 0, 0) for symbol, _ in rows]
 
 
 def merge(con: Connection, staged: Staged, origin: Origin, now: datetime) -> list[Merged]:
@@ -240,11 +243,11 @@ def _report(
     actions: dict[str, int],
     quarantined: dict[str, int],
 ) -> list[Merged]:
-    stored = {row[0]: row[1:] for row in stored_spans(con, sorted({*added, *quarantined}))}
+    stored = stored_spans(con, sorted({*added, *quarantined}))
     return [
         Merged(
             symbol,
-            *stored.get(symbol, (None, None, 0)),
+            *stored.get(symbol, _NOTHING),
             added.get(symbol, 0),
             corrected.get(symbol, 0),
             quarantined.get(symbol, 0),
@@ -254,9 +257,9 @@ def _report(
     ]
 
 
-def stored_spans(con: Connection, symbols: list[str]) -> list[tuple[str, str, str, int]]:
-    """(symbol, first, last, bars) of what is stored of `symbols` in the timeframe and source set on `con`."""
-    return con.execute(
+def stored_spans(con: Connection, symbols: list[str]) -> dict[str, tuple[str | None, str | None, int]]:
+    """Symbol -> (first, last, bars) of what is stored of `symbols` in the timeframe and source set on `con`."""
+    rows = con.execute(
         """
         SELECT symbol, min(session)::VARCHAR, max(session)::VARCHAR, count(*) FROM bars
         WHERE timeframe = getvariable('timeframe') AND source = getvariable('source') AND symbol IN (SELECT unnest(?::VARCHAR[]))
@@ -264,3 +267,4 @@ def stored_spans(con: Connection, symbols: list[str]) -> list[tuple[str, str, st
         """,
         [symbols],
     ).fetchall()
+    return {symbol: (first, last, bars) for symbol, first, last, bars in rows}

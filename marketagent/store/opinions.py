@@ -29,7 +29,7 @@ def read_opinions(home: Path, panel: Panel, *, timeout_s: float) -> dict[str, Si
         ).fetchall()
     column = {symbol: n for n, symbol in enumerate(panel.symbols)}
     closes = read_closes(home, panel, timeout_s=timeout_s) if rows else panel.sessions
-    values: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # type: ignore[type-arg]  # two (T, N) arrays of floats
+    values: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name, symbol, session, known_at, value, confidence in rows:
         first = max(
             int(np.searchsorted(panel.sessions, np.datetime64(session))),

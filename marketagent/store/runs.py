@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from marketagent.backtest import Backtest
+from marketagent.errors import DiskError, UsageError
 from marketagent.records import Backtest as BacktestRecord
 from marketagent.records import Decision
 from marketagent.simulate import KINDS, Events
-from marketagent.errors import DiskError, UsageError
 from marketagent.store.connection import Connection
 from marketagent.store.database import opened
 
@@ -56,9 +56,13 @@ def write_backtest(
                 json.dumps(record.notes), json.dumps(asdict(record)),
             ],
         )  # fmt: skip
-        con.insert("equity", {"run": ("VARCHAR", [record.run] * len(result.returns)), **_some(result, "session", "equity")})
+        con.insert(
+            "equity", {"run": ("VARCHAR", [record.run] * len(result.returns)), **_some(result, "session", "equity")}
+        )
         if len(result.simulation.events):
-            con.insert("fills", {"run": ("VARCHAR", [record.run] * len(result.simulation.events)), **event_columns(result)})
+            con.insert(
+                "fills", {"run": ("VARCHAR", [record.run] * len(result.simulation.events)), **event_columns(result)}
+            )
 
 
 def copy_orders(home: Path, orders: Sequence[dict[str, Any]], *, timeout_s: float) -> None:

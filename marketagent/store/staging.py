@@ -177,7 +177,7 @@ def _stamped_at_end(con: Connection) -> bool:
         """
     ).fetchone()
     at_open, at_close = row or (0, 0)
-    return at_open == 0 and at_close > 0
+    return bool(at_open == 0 and at_close > 0)
 
 
 def _judge(con: Connection, table: Table) -> None:
@@ -191,7 +191,10 @@ def _judge(con: Connection, table: Table) -> None:
     ]
     for name in numbers:
         cases += [
-            (f"{name} IS NULL", f"'{name} ' || coalesce(nullif(left({name}_text, 40), ''), 'missing') || ' is not a number'"),
+            (
+                f"{name} IS NULL",
+                f"'{name} ' || coalesce(nullif(left({name}_text, 40), ''), 'missing') || ' is not a number'",
+            ),
             (f"NOT isfinite({name})", f"'{name} is ' || {name}_text"),
         ]
     cases += [(f"{name} <= 0", f"'{name} ' || {name}_text || ' is not above 0'") for name in numbers[:4]]
@@ -261,13 +264,17 @@ def _actions(con: Connection, table: Table) -> tuple[str, list[str]]:
 
 
 def _given(con: Connection) -> None:
-    placed = "symbol IS NOT NULL AND ts IS NOT NULL AND NOT repeated AND (reason IS NULL OR reason NOT LIKE '%disagree')"
+    placed = (
+        "symbol IS NOT NULL AND ts IS NOT NULL AND NOT repeated AND (reason IS NULL OR reason NOT LIKE '%disagree')"
+    )
     wrong = {
         "split": "split_text <> '' AND (split IS NULL OR NOT isfinite(split) OR split < 0)",
         "dividend": "dividend_text <> '' AND (dividend IS NULL OR NOT isfinite(dividend) OR dividend < 0)",
     }
     for kind, test in wrong.items():
-        con.execute(f"UPDATE raw SET reason = '{kind} ' || left({kind}_text, 40) || ' cannot be' WHERE reason IS NULL AND {test}")
+        con.execute(
+            f"UPDATE raw SET reason = '{kind} ' || left({kind}_text, 40) || ' cannot be' WHERE reason IS NULL AND {test}"
+        )
     con.execute(
         f"INSERT INTO actions SELECT symbol, session, 'dividend', dividend FROM raw WHERE {placed} AND asked AND dividend > 0"
         " AND isfinite(dividend)"
@@ -285,12 +292,15 @@ def _inferred(con: Connection) -> list[str]:
         f"SELECT symbol, (session - DATE '1970-01-01')::INTEGER AS day, close, adj_close FROM raw WHERE {good} ORDER BY symbol, ts"
     ).fetchnumpy()
     symbols = np.asarray(rows["symbol"])
-    starts = np.flatnonzero(np.concatenate([[True], symbols[1:] != symbols[:-1]])) if len(symbols) else []
+    new = np.concatenate([[True], symbols[1:] != symbols[:-1]]) if len(symbols) else np.zeros(0, dtype=bool)
+    starts = np.flatnonzero(new).tolist()
     found, notes = [], []
     for start, end in zip(starts, [*starts[1:], len(symbols)], strict=True):
         actions = infer(np.asarray(rows["close"][start:end]), np.asarray(rows["adj_close"][start:end]))
         if actions.noisy:
-            notes.append(f"{symbols[start]}: adj_close steps too often to tell its splits and dividends; none were taken")
+            notes.append(
+                f"{symbols[start]}: adj_close steps too often to tell its splits and dividends; none were taken"
+            )
         days = np.asarray(rows["day"][start:end])[actions.row].astype("datetime64[D]").tolist()
         for day, split, dividend in zip(days, actions.split.tolist(), actions.dividend.tolist(), strict=True):
             found += [(symbols[start], day, "split", split)] if split != 1.0 else []
@@ -316,9 +326,7 @@ def _add_actions(con: Connection, rows: list[tuple[str, date, str, float]]) -> N
     )
 
 
-def _written(
-    con: Connection, folder: Path, timeframe: str, actions: str, name: str, notes: list[str]
-) -> Staged:
+def _written(con: Connection, folder: Path, timeframe: str, actions: str, name: str, notes: list[str]) -> Staged:
     counts = con.execute(
         """
         SELECT count(*) FILTER (asked), count(*) FILTER (asked AND reason IS NULL AND NOT repeated),
@@ -332,7 +340,14 @@ def _written(
         first = con.execute("SELECT reason FROM raw WHERE line = ?", [line]).fetchone()
         raise BadData(f"{name}: none of its {rows} rows is a bar; line {line}: {first[0] if first else reason}")
     staged = Staged(
-        folder=folder, timeframe=timeframe, actions=actions, rows=rows, bars=bars, repeated=repeated, bad=bad, notes=tuple(notes)
+        folder=folder,
+        timeframe=timeframe,
+        actions=actions,
+        rows=rows,
+        bars=bars,
+        repeated=repeated,
+        bad=bad,
+        notes=tuple(notes),
     )
     con.execute(
         f"""

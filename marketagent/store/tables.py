@@ -63,7 +63,9 @@ def _opened(con: Connection, path: Path, renamed: Mapping[str, str], folder: Pat
         con.execute(
             f"CREATE VIEW source AS SELECT *, file_row_number + 1 AS line FROM read_parquet({_literal(path)}, file_row_number = true)"
         )
-        names = [row[0] for row in con.execute("DESCRIBE source").fetchall() if row[0] not in ("line", "file_row_number")]
+        names = [
+            row[0] for row in con.execute("DESCRIBE source").fetchall() if row[0] not in ("line", "file_row_number")
+        ]
         return Table(con, path.name, _found(names, renamed, path.name))
     plain = _unpacked(path, folder) if magic.startswith(b"\x1f\x8b") else path
     names, delimiter = _header(plain, path.name)
@@ -140,16 +142,22 @@ def _found(names: list[str], renamed: Mapping[str, str], file: str) -> dict[str,
     found: dict[str, str] = {}
     for canonical, column in renamed.items():
         if canonical not in ALIASES:
-            raise UsageError(f"--map {canonical}={column}: no column is called {canonical}{did_you_mean(canonical, ALIASES)}")
+            raise UsageError(
+                f"--map {canonical}={column}: no column is called {canonical}{did_you_mean(canonical, ALIASES)}"
+            )
         if column not in names:
-            raise UsageError(f"--map {canonical}={column}: {file} has no column {column!r}{did_you_mean(column, names)}")
+            raise UsageError(
+                f"--map {canonical}={column}: {file} has no column {column!r}{did_you_mean(column, names)}"
+            )
         found[canonical] = column
     for canonical, aliases in ALIASES.items():
         fitting = [name for name in names if _plain(name) in aliases]
         if canonical in found or not fitting:
             continue
         if len(fitting) > 1:
-            raise BadData(f"{file}: {' and '.join(fitting)} could both be {canonical}; choose with --map {canonical}=COLUMN")
+            raise BadData(
+                f"{file}: {' and '.join(fitting)} could both be {canonical}; choose with --map {canonical}=COLUMN"
+            )
         found[canonical] = fitting[0]
     missing = [name for name in NEEDED if name not in found]
     if missing:
@@ -162,7 +170,11 @@ def _one_line(error: duckdb.Error) -> str:
     text = str(error)
     line = re.search(r"CSV Error on Line: (\d+)", text)
     lines = [part.strip() for part in text.splitlines() if part.strip()]
-    told = [part for part in lines if not part.startswith(("Original Line", "Possible", "*", "Invalid Input Error", "file ="))]
+    told = [
+        part
+        for part in lines
+        if not part.startswith(("Original Line", "Possible", "*", "Invalid Input Error", "file ="))
+    ]
     if line:
         what = next((part for part in told if "CSV Error" not in part), "it does not fit the header")
         return f"line {line[1]}: {what.rstrip('.')[:160]}"

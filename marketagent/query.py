@@ -1,6 +1,6 @@
 """A user's own SQL over all three databases and the journal's orders, in one place and read-only.
 
-The query runs in a DuckDB of its own in memory. The three files are attached read-only under their turnstiles; the
+It stands above the store because it joins two worlds: the store's files and the journal. The query runs in a DuckDB of its own in memory. The three files are attached read-only under their turnstiles; the
 journal's tables are copied in, since SQLite's file is another program's format. Then every door to the outside is
 locked: a query can neither write a file, nor read one, nor load an extension.
 """
@@ -25,7 +25,7 @@ _JOURNAL = {
     " commission, fill_session::DATE AS fill_session, reason, run, created_at, updated_at",
     "accounts": "account, cash, settled_through::DATE AS settled_through, created_at",
     "positions": "account, symbol, quantity, price, last_session::DATE AS last_session",
-    "events": "id, cid, account, at, kind, detail",
+    "events": "*",
 }
 
 
@@ -47,12 +47,11 @@ def ask(home: Path, statement: str, *, limit: int = 0, timeout_s: float) -> list
 def _copy_journal(con: Connection, home: Path, timeout_s: float) -> None:
     with journal.opened(home, timeout_s=timeout_s) as book:
         for table, columns in _JOURNAL.items():
+            kinds = {row["name"]: _TYPES[row["type"]] for row in book.rows(f"PRAGMA table_info({table})")}
             found = book.rows(f"SELECT * FROM {table}")
-            names = [row["name"] for row in book.rows(f"PRAGMA table_info({table})")]
-            kinds = {row["name"]: row["type"] for row in book.rows(f"PRAGMA table_info({table})")}
-            fields = ", ".join(f"{name} {_TYPES[kinds[name]]}" for name in names)
+            fields = ", ".join(f'"{name}" {kind}' for name, kind in kinds.items())
             con.execute(f"CREATE TEMP TABLE copied ({fields})")
-            con.insert("copied", {name: (_TYPES[kinds[name]], [row[name] for row in found]) for name in names})
+            con.insert("copied", {name: (kind, [row[name] for row in found]) for name, kind in kinds.items()})
             con.execute(f"CREATE TABLE {table} AS SELECT {columns} FROM copied; DROP TABLE copied")
 
 
