@@ -1,8 +1,9 @@
 """A user's own SQL over all three databases and the journal's orders, in one place and read-only.
 
-It stands above the store because it joins two worlds: the store's files and the journal. The query runs in a DuckDB of its own in memory. The three files are attached read-only under their turnstiles; the
-journal's tables are copied in, since SQLite's file is another program's format. Then every door to the outside is
-locked: a query can neither write a file, nor read one, nor load an extension.
+It stands above the store because it joins two worlds: the store's files and the journal. The query runs in a DuckDB
+of its own in memory. The three files are attached read-only under their turnstiles; the journal's tables are copied
+in, since SQLite's file is another program's format. Then every door to the outside is locked: a query can neither
+write a file, nor read one, nor load an extension.
 """
 
 from contextlib import ExitStack

@@ -164,7 +164,7 @@ def test_every_schema_has_its_tables_and_says_what_it_is(kind, tmp_path):
         tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
         meta = connection.execute("SELECT kind, schema, generation FROM ma_meta").fetchall()
     wanted = {
-        "market": "sessions bars superseded_bars actions superseded_actions coverage files quarantine",
+        "market": "file_symbols sessions bars superseded_bars actions superseded_actions coverage files quarantine",
         "opinions": "signals",
         "runs": "decisions backtests equity fills orders",
     }
