@@ -4,6 +4,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .PHONY: setup demo test check bench soak clean
+.DELETE_ON_ERROR:
 
 setup: $(STAMP)
 
@@ -13,8 +14,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
+# The main job on real prices, in a home of its own that starts empty each time.
 demo: setup
-	@$(BIN)/python benchmarks/demo.py
+	@rm -rf demo
+	@PATH="$(CURDIR)/$(BIN):$$PATH" MA_HOME="$(CURDIR)/demo" sh docs/demo.sh
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist worksteal
