@@ -288,6 +288,22 @@ def test_a_second_sigterm_does_not_cut_the_cleaning_up_short(tmp_path):
     assert (sleeper.returncode, out) == (143, "tidied\n")
 
 
+def test_ctrl_c_while_the_interpreter_leaves_is_silent(tmp_path):
+    leaving = (
+        "import atexit, time; from marketagent import cli\n"
+        "atexit.register(lambda: (print('leaving', flush=True), time.sleep(0.3)))\n"
+        "cli._invoke = lambda args: 3\n"
+        "cli.main([])\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", leaving], env=environment(tmp_path), stdout=-1, stderr=-1, text=True
+    ) as running:
+        assert running.stdout.readline() == "leaving\n"
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=30)
+    assert (running.returncode, err) == (3, "")
+
+
 def test_running_ma_inside_a_program_leaves_its_signals_alone(call):
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     call(lambda: 0)
@@ -297,9 +313,9 @@ def test_running_ma_inside_a_program_leaves_its_signals_alone(call):
 # --- start-up
 
 
-@pytest.mark.parametrize("module", ["cli", "pipe", "show", "records", "symbols", "process", "ending"])
-def test_importing_what_every_command_imports_loads_nothing_heavy(tmp_path, module):
-    script = f"import sys, marketagent.{module}; print(*sorted({{m.partition('.')[0] for m in sys.modules}}))"
+def test_importing_what_every_command_imports_loads_nothing_heavy(tmp_path):
+    modules = ", ".join(f"marketagent.{name}" for name in ("cli", "pipe", "show", "records", "symbols"))
+    script = f"import sys, {modules}; print(*sorted({{m.partition('.')[0] for m in sys.modules}}))"
     run = subprocess.run(
         [sys.executable, "-c", script], env=environment(tmp_path), capture_output=True, text=True, check=True
     )

@@ -127,6 +127,42 @@ def test_long_streams_are_written_in_pieces_and_read_back_whole():
     assert [r["symbol"] for r in read(written(*many)).records] == [d.symbol for d in many]
 
 
+class Slow(io.RawIOBase):
+    """A bare descriptor, as with PYTHONUNBUFFERED: takes a part of each write, and is interrupted at `stop`."""
+
+    def __init__(self, stop=None):
+        self.taken, self.stop = b"", stop
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        if self.stop is not None and len(self.taken) >= self.stop:
+            self.stop = None
+            raise Terminated("terminated")
+        self.taken += bytes(data[:70_000])
+        return min(len(data), 70_000)
+
+
+def test_a_stdout_that_takes_only_parts_gets_the_whole_stream():
+    raw = Slow()
+    text = io.TextIOWrapper(raw, encoding="utf-8", write_through=True)
+    with pipe.sealed("score", "ndjson", run="r", at=AT, stdout=text) as out:
+        for i in range(300):
+            out.write(decision(f"S{i}", reasoning="x" * 1000))
+    assert len(read(raw.taken).records) == 300
+
+
+def test_a_stream_interrupted_while_it_is_printed_gets_no_end():
+    raw = Slow(stop=140_000)
+    text = io.TextIOWrapper(raw, encoding="utf-8", write_through=True)
+    stream = pipe.sealed("score", "ndjson", run="r", at=AT, stdout=text)
+    with pytest.raises(Terminated), stream as out:  # noqa: PT012 - the writing is what is interrupted
+        for i in range(2000):
+            out.write(decision(f"S{i}", reasoning="x" * 1000))
+    assert len(raw.taken) == 140_000
+
+
 def test_run_ids_sort_by_time():
     ids = [pipe.new_run_id(AT + timedelta(milliseconds=ms), b"\xff" if ms % 2 else b"\0") for ms in (0, 1, 999, 60_000)]
     assert ids == sorted(ids)
