@@ -76,6 +76,7 @@ def run(
     with pipe.sealed("backtest", format, run=run, at=settings.now) as out:
         out.follow(given)
         out.write(record)
+        out.curve = result.simulation.equity.tolist()
         for name in missing:
             out.fail(name, f"nothing is stored; run: ma fetch {name}")
     return out.exit_code
@@ -98,6 +99,7 @@ def _list(settings: Settings, format: pipe.Format) -> int:
                     file=str(loaded.file),
                     warmup=warmup,
                     params=loaded.kind.described(),
+                    own=loaded.kind.own(),
                 )
             )
     return out.exit_code

@@ -7,7 +7,7 @@ run() {
     sh -c "$1"
 }
 
-symbols='AAPL FB GOOG IBM MSFT'
+symbols='AAPL GOOG IBM MSFT'
 
 run "ma fetch $symbols --source sample --format table"
 run "ma score $symbols --strategy momentum --as-of 2013-02-01 | ma trade --format table"

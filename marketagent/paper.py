@@ -15,7 +15,7 @@ from marketagent.brokers.local import Account, Ticket, advance, fill_at_close
 from marketagent.errors import BadConfig, Busy, NoData, Refused
 from marketagent.journal import Journal
 from marketagent.pipe import Sealed
-from marketagent.records import Decision, Order, Position
+from marketagent.records import CASH, Decision, Order, Position
 from marketagent.show import say
 from marketagent.store import runs
 from marketagent.store.market import Market, read_market
@@ -76,7 +76,7 @@ def positions(home: Path, account: str, *, timeout_s: float) -> list[Position]:
             account=account, symbol=symbol, quantity=quantity, price=price, value=value, weight=share, session=session
         )
 
-    return [position(row["symbol"], row["quantity"], row["price"]) for row in held] + [position("USD", cash, 1.0)]
+    return [position(row["symbol"], row["quantity"], row["price"]) for row in held] + [position(CASH, cash, 1.0)]
 
 
 def orders(home: Path, account: str, *, timeout_s: float) -> list[Order]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 
 VERSION = 1
+CASH = "$USD"  # stands for cash among positions; no ticker looks like it
 
 Status = Literal["ok", "partial", "error"]
 Action = Literal["buy", "hold", "sell"]
@@ -129,7 +130,7 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """One holding of an account at its last settled session; the row of cash has the symbol ``USD``."""
+    """One holding of an account at its last settled session; the row of cash has the symbol ``$USD``."""
 
     account: str
     symbol: str
@@ -168,13 +169,14 @@ class Backtest:
 
 @dataclass(frozen=True, kw_only=True)
 class StrategyInfo:
-    """A strategy that ``--strategy`` can name, with its parameters."""
+    """A strategy that ``--strategy`` can name, with its parameters; `own` are those that not every strategy has."""
 
     name: str
     summary: str
     file: str
     warmup: int
     params: dict[str, Any]
+    own: list[str] = field(default_factory=list)
     kind: Literal["strategy"] = "strategy"
 
 

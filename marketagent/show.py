@@ -8,7 +8,7 @@ import json
 import math
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from shutil import get_terminal_size
 from typing import Any, TextIO
@@ -26,7 +26,6 @@ _COLUMNS = {
     "order": "symbol session? side quantity state filled_quantity fill_price commission? reason",
     "position": "account? symbol quantity price value weight session?",
     "backtest": "strategy first last symbols? equity total_return sharpe max_drawdown",
-    "strategy": "name summary warmup? file?",
     "setting": "name value origin",
 }
 # Told once above the table when all rows agree.
@@ -41,10 +40,10 @@ _LABELS = {
     "total_return": "return",
     "max_drawdown": "drawdown",
 }
-_PERCENT = {"weight", "confidence", "band", "exposure"}
+_PERCENT = {"weight", "confidence", "band", "exposure", "alpha"}
 _RATES = ("return", "drawdown", "volatility", "cagr", "rate")
-_MONEY = {"close", "price", "value", "fill_price", "commission", "cash", "equity"}
-_SCORES = {"score", "sharpe"}
+_MONEY = {"close", "price", "value", "fill_price", "commission", "cash", "equity", "costs_paid"}
+_SCORES = {"score", "sharpe", "sortino", "calmar", "beta", "information_ratio", "turnover", "profit_factor"}
 _COLOURS = {"buy": "green", "sell": "red"}
 _LOOSE = {"reasoning", "reason", "summary", "meaning", "file"}  # texts: they get the width that is left over
 _LEAST = 20  # columns, before an optional column makes room
@@ -122,6 +121,13 @@ def sparkline(values: Sequence[float | None], width: int = 40) -> str:
     return "".join(_block(value, low, high) for value in sampled) + f"  low {low:,.2f}  high {high:,.2f}"
 
 
+def curve(values: Sequence[float], screen: Screen) -> str:
+    """An equity line of `values` over the width of `screen`, with a blank line before it; nothing for no values."""
+    labels = sparkline(values, 1)[1:]
+    line = sparkline(values, max(screen.width - len(labels) - 1, 10))
+    return f"\n{line}\n" if line else ""
+
+
 def cell(name: str, value: Any) -> str:
     """One value of the field `name`, as a person reads it.
 
@@ -170,10 +176,13 @@ def _number(name: str, value: float) -> str:
 
 def _table(kind: str, records: list[dict[str, Any]], screen: Screen) -> str:
     rows = [_flat(record) for record in records]
-    if kind == "backtest" and len(rows) == 1:
-        return _drawn({"name": list(rows[0]), "value": [cell(*item) for item in rows[0].items()]}, [], [], screen)
+    if kind == "strategy":
+        return _strategies(records, screen)
+    if kind == "backtest" and len(records) == 1:
+        return _sheet(records[0], screen)
     names, optional = _chosen(kind, rows)
-    shared = [name for name in names if name in _SHARED and _agree(name, rows)]
+    # The columns of a query are the user's: they stay where and as they were asked for.
+    shared = [name for name in names if kind != "row" and name in _SHARED and _agree(name, rows)]
     title = [f"{name} {cell(name, rows[0].get(name))}" for name in shared]
     text = _plain if kind == "row" else cell
     columns = {name: [text(name, row.get(name)) for row in rows] for name in names if name not in shared}
@@ -181,7 +190,60 @@ def _table(kind: str, records: list[dict[str, Any]], screen: Screen) -> str:
         if _width(columns) > screen.width:
             columns.pop(name, None)
     right = [name for name in columns if any(_is_number(row.get(name)) for row in rows)]
-    return _drawn(columns, right, title, screen)
+    return _drawn(columns, right, title, screen, label=clean if kind == "row" else _label)
+
+
+def _strategies(records: list[dict[str, Any]], screen: Screen) -> str:
+    """Each strategy with its own parameters below it, then those that every strategy has."""
+    first: list[str] = []
+    second: list[str] = []
+    for record in records:
+        first += [clean(record["name"]), *("" for _ in record["own"])]
+        second += [clean(record["summary"]), *(_parameter(name, record["params"][name]) for name in record["own"])]
+    common = [name for name in records[0]["params"] if name not in records[0]["own"]]
+    first += ["", "(every one)"] + [""] * (len(common) - 1)
+    second += ["", *(_parameter(name, records[0]["params"][name], default=False) for name in common)]
+    return _drawn({"": first, " ": second}, [], [], screen, header=False)
+
+
+def _parameter(name: str, item: dict[str, Any], *, default: bool = True) -> str:
+    bounds = (
+        " | ".join(item["choices"])
+        if "choices" in item
+        else f"{item['low']:g} .. {item['high']:g}"
+        if "low" in item
+        else ""
+    )
+    value = f"{name}={item['default']}" if default else name
+    return clean(f"  {value}  {f'({bounds})  ' if bounds else ''}{item.get('help', '')}")
+
+
+def _sheet(record: dict[str, Any], screen: Screen) -> str:
+    """One backtest: what was run in a line or two, its metrics side by side, and what is to be said about it."""
+    costs = f"{record['costs']}, slippage {cell('slippage_bps', record['slippage_bps'])} bps, {record['fill']}"
+    shares = "fractional" if record["fractional"] else "whole shares"
+    params = " ".join(f"{name}={value}" for name, value in record["params"].items())
+    facts = {
+        "strategy": f"{record['strategy']} ({params})",
+        "sessions": f"{record['first']} .. {record['last']}, {cell('', record['sessions'])} sessions",
+        "universe": f"{cell('', record['symbols'])} symbols"
+        + (f", against {record['benchmark']}" if record["benchmark"] else ""),
+        "costs": f"{costs}, {shares}",
+        "equity": f"{cell('equity', record['equity'])} from {cell('cash', record['cash'])}",
+        "run": f"{record['run']}, data {record['data_hash'][:12]}, strategy {record['strategy_hash'][:12]}",
+    }
+    head = _drawn({"": list(facts), " ": [clean(text) for text in facts.values()]}, [], [], screen, header=False)
+    shown = [(name, value) for name, value in record["metrics"].items() if value is not None]
+    half = -(-len(shown) // 2)
+    left, right = shown[:half], shown[half:] + [("", None)] * (2 * half - len(shown))
+    columns = {
+        "": [_label(name) for name, _ in left],
+        " ": [cell(*item) for item in left],
+        "   ": ["   " + _label(name) for name, _ in right],
+        "  ": [cell(*item) if item[0] else "" for item in right],
+    }
+    notes = "".join(f"{one_line(note)}\n" for note in record["notes"])
+    return f"{head}\n{_drawn(columns, [' ', '  '], [], screen, header=False)}" + (f"\n{notes}" if notes else "")
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
@@ -243,7 +305,15 @@ def _label(name: str) -> str:
     return clean(_LABELS.get(name, name).replace("_", " "))
 
 
-def _drawn(columns: dict[str, list[str]], right: list[str], title: list[str], screen: Screen) -> str:
+def _drawn(
+    columns: dict[str, list[str]],
+    right: list[str],
+    title: list[str],
+    screen: Screen,
+    *,
+    header: bool = True,
+    label: Callable[[str], str] | None = None,
+) -> str:
     from io import StringIO
 
     from rich.console import Console  # 60 ms, and a pipe does not pay them
@@ -251,14 +321,19 @@ def _drawn(columns: dict[str, list[str]], right: list[str], title: list[str], sc
     from rich.text import Text
 
     columns = _cut(columns, screen.width)
-    drawn = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    drawn = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", show_header=header)
     for name in columns:
-        drawn.add_column(Text(_label(name)), justify="right" if name in right else "left", no_wrap=name not in _LOOSE)
+        drawn.add_column(
+            Text((label or _label)(name)),
+            justify="right" if name in right else "left",
+            no_wrap=header and name not in _LOOSE,
+        )
     for cells in zip(*columns.values(), strict=True):
         drawn.add_row(*(Text(text, style=_COLOURS.get(text, "")) for text in cells))
     console = Console(
         file=StringIO(),
-        width=max(screen.width, _width(columns)),  # a number is never cut: better a line that the terminal wraps
+        # A number is never cut: better a line that the terminal wraps. A sheet without a header wraps by itself.
+        width=max(screen.width, _width(columns)) if header else screen.width,
         force_terminal=screen.colour,
         color_system="standard" if screen.colour else None,
         highlight=False,

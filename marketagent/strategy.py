@@ -82,6 +82,11 @@ class Strategy:
         return {item.name: {"default": item.default, **_shown(item.metadata)} for item in fields(cls)}  # type: ignore[arg-type]  # as above
 
     @classmethod
+    def own(cls) -> list[str]:
+        """The names of the parameters that this strategy has and others have not."""
+        return [name for name in cls.described() if name not in Strategy.described()]
+
+    @classmethod
     def configured(cls, texts: Mapping[str, str]) -> Self:
         """The strategy with parameters given as text, as ``--set name=value`` does; raises UsageError."""
         known = cls.described()

@@ -428,7 +428,7 @@ def test_a_bad_symbol_in_a_record_fails_and_the_others_go_on():
 
 
 def test_the_cash_of_an_account_is_no_symbol():
-    assert given(stdin=b'{"kind":"position","symbol":"USD"}\n{"symbol":"AAPL"}\n').symbols == ("AAPL",)
+    assert given(stdin=b'{"kind":"position","symbol":"$USD"}\n{"symbol":"AAPL"}\n').symbols == ("AAPL",)
 
 
 def test_an_empty_pipe_is_a_stage_that_died_and_dev_null_is_no_input():

@@ -1,4 +1,5 @@
 import io
+import re
 import sys
 from dataclasses import asdict
 
@@ -128,17 +129,30 @@ def test_a_query_wider_than_the_terminal_is_not_cut():
 
 def test_the_cash_of_an_account_is_a_row_like_the_others():
     cash = Position(
-        account="paper", symbol="USD", quantity=98125.0, price=1.0, value=98125.0, weight=0.98125, session=None
+        account="paper", symbol="$USD", quantity=98125.0, price=1.0, value=98125.0, weight=0.98125, session=None
     )
-    assert drawn(cash).splitlines()[-1].split() == ["USD", "98,125", "1.00", "98,125.00", "98.1%", "–"]
+    assert drawn(cash).splitlines()[-1].split() == ["$USD", "98,125", "1.00", "98,125.00", "98.1%", "–"]
 
 
-def test_one_backtest_is_a_list_of_what_was_run_and_how_it_did():
-    lines = {line.split(maxsplit=1)[0]: line.split(maxsplit=1)[1] for line in drawn(BACKTEST).splitlines()}
-    assert lines["equity"] == "131,002.50"
-    assert lines["total_return"] == "31.0%"
-    assert lines["max_drawdown"] == "-18.0%"
-    assert lines["benchmark"] == "–"
+def test_one_backtest_is_a_sheet_of_what_was_run_and_how_it_did():
+    page = drawn(BACKTEST)
+    assert "131,002.50 from 100,000.00" in page
+    assert re.search(r"return +31\.0%", page)
+    assert re.search(r"drawdown +-18\.0%", page)
+    assert "benchmark" not in page
+
+
+def test_the_columns_of_a_query_keep_their_names_and_their_place():
+    page = drawn(Row(values={"strategy": "momentum", "sum_of_x": 2}))
+    assert page.splitlines()[0].split() == ["strategy", "sum_of_x"]
+
+
+def test_an_equity_line_stands_below_a_table_and_fits_the_screen():
+    line = show.curve([100.0, 101.0, 99.0], Screen(60, colour=False)).splitlines()
+    assert line[0] == ""
+    assert line[1].startswith("▅█▁")
+    assert len(show.curve(list(range(1, 500)), Screen(60, colour=False)).splitlines()[1]) <= 60
+    assert show.curve([], Screen(60, colour=False)) == ""
 
 
 def test_no_records_are_shown_as_none():

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TextIO
 
 from marketagent.errors import BadData, UsageError, did_you_mean
 from marketagent.pipe.lines import parsed, raw_lines, valid
-from marketagent.records import End, Failure
+from marketagent.records import CASH, End, Failure
 from marketagent.show import clean, one_line, say
 from marketagent.symbols import checked
 
@@ -146,7 +146,7 @@ class _Lenient:
             return
         self._n += 1
         # The row of cash among positions is named like a symbol and is none.
-        if "symbol" in record and (kind, record["symbol"]) != ("position", "USD"):
+        if "symbol" in record and (kind, record["symbol"]) != ("position", CASH):
             self._add(record["symbol"])
 
     def _add(self, symbol: object) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -53,7 +53,7 @@ class Out:
     """An open stream. Records go in through `write`, symbols that could not be served through `fail`.
 
     `up` is the end of the stream this stage read, `incomplete` why its input is not all there; either makes
-    the status ``partial`` unless `up` is ok.
+    the status ``partial`` unless `up` is ok. `curve` is drawn as a line below a table, and is no record.
     """
 
     def __init__(self, write: Callable[[dict[str, Any]], None]) -> None:
@@ -61,6 +61,7 @@ class Out:
         self.incomplete: str | None = None
         self.failed: list[Failure] = []
         self.n = 0
+        self.curve: Sequence[float] = ()
         self._write = write
 
     def write(self, record: Any) -> None:
@@ -189,7 +190,8 @@ class _Table:
     def close(self, out: Out, status: Status, error: str | None) -> None:
         if not self._records and status != "ok":
             return  # stderr has said why there is nothing
-        text = show.table(self._records, show.terminal(self._stdout))
+        screen = show.terminal(self._stdout)
+        text = show.table(self._records, screen) + show.curve(out.curve, screen)
         process.emit(text.encode(self._stdout.encoding or "utf-8", "replace"), self._stdout)
 
 
