@@ -29,7 +29,7 @@ check: setup
 	$(BIN)/mypy
 
 bench: setup
-	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 soak: setup
 	$(BIN)/python -m pytest -m soak

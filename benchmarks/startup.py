@@ -1,7 +1,7 @@
 """How long ``ma --help`` takes as a whole process, against an empty Typer app and a bare interpreter.
 
-    python benchmarks/bench_startup.py            # 20 rounds
-    python benchmarks/bench_startup.py 50
+    python benchmarks/startup.py            # 20 rounds
+    python benchmarks/startup.py 50
 
 The three run in turn, round after round, so that a busy moment of the machine hits all of them; a ratio is the
 median of the rounds' ratios. One round before them fills the bytecode caches and is not counted. Ends with 1

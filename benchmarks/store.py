@@ -119,7 +119,7 @@ def warm_up() -> None:
 
 
 def measure(way: str, transactions: int, rows: int) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="bench_store_"))
+    folder = Path(tempfile.mkdtemp(prefix="store_"))
     try:
         home = folder / "home"
         prepare(way, home)
