@@ -15,7 +15,10 @@ HEAVY = ("pandas", "numba", "exchange_calendars", "alpaca", "polygon", "anthropi
 
 
 def test_every_package_is_named_for_the_wheel():
-    inside = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in (ROOT / "marketagent").rglob("__init__.py")}
+    inside = {
+        path.parent.relative_to(ROOT).as_posix().replace("/", ".")
+        for path in (ROOT / "marketagent").rglob("__init__.py")
+    }
     beside = {"marketagent.commands", "marketagent.strategies"}
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == inside | beside
 
@@ -23,7 +26,10 @@ def test_every_package_is_named_for_the_wheel():
 def test_every_file_of_sql_is_packaged():
     patterns = PROJECT["tool"]["setuptools"]["package-data"]
     packaged = {
-        file for name, globs in patterns.items() for glob in globs for file in (ROOT / name.replace(".", "/")).glob(glob)
+        file
+        for name, globs in patterns.items()
+        for glob in globs
+        for file in (ROOT / name.replace(".", "/")).glob(glob)
     }
     assert set((ROOT / "marketagent").rglob("*.sql")) <= packaged
 
