@@ -46,7 +46,7 @@ class Connection:
 
 def _read_as(kind: str) -> str:
     """The type a JSON value is read as before it is cast to `kind`: JSON has no dates."""
-    return kind if kind in ("DOUBLE", "BIGINT", "BOOLEAN", "VARCHAR") else "VARCHAR"
+    return kind if kind in ("DOUBLE", "BIGINT", "INTEGER", "BOOLEAN", "VARCHAR") else "VARCHAR"
 
 
 @contextmanager

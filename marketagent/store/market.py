@@ -145,15 +145,15 @@ def read_panel(
         picked = chosen(stored(con, symbols), source)
         if not picked:
             raise NoData(_nothing(symbols, source))
-        _bars_as_known(con, picked, last, known_at)
-        span = con.execute("SELECT min(session), max(session) FROM picked_bars").fetchone()
-        if span is None or span[0] is None:
+        rows = _read_bars(con, picked, last, known_at)
+        if not len(rows["day"]):
             raise NoData(f"{_nothing(symbols, source)}{f' up to {last}' if last else ''}")
-        sessions = _sessions(con, *span)
-        names = [row[0] for row in con.execute("SELECT DISTINCT symbol FROM picked_bars ORDER BY symbol").fetchall()]
-        panel = empty(sessions, names, [picked[name].source for name in names])
-        _fill_bars(con, panel)
-        _fill_actions(con, panel, known_at)
+        sessions = _sessions(con, int(rows["day"].min()), int(rows["day"].max()))
+        actions = _read_actions(con, sessions, known_at)
+    places = np.unique(rows["place"])
+    names = [list(picked)[place] for place in places]
+    panel = empty(sessions, names, [picked[name].source for name in names])
+    _fill(panel, places, rows, actions)
     return panel
 
 
@@ -165,75 +165,74 @@ def _nothing(symbols: Sequence[str] | None, source: str | None) -> str:
     return f"{who}{more}{where}; run: ma fetch {what}"
 
 
-def _bars_as_known(con: Connection, picked: dict[str, Held], last: date | None, known_at: datetime | None) -> None:
-    con.execute(
-        "CREATE TEMP TABLE picked AS SELECT unnest(?::VARCHAR[]) AS symbol, unnest(?::VARCHAR[]) AS source",
-        [list(picked), [one.source for one in picked.values()]],
+def _read_bars(
+    con: Connection, picked: dict[str, Held], last: date | None, known_at: datetime | None
+) -> dict[str, np.ndarray]:
+    """Daily bars as columns: `day` since 1970, `place` of the symbol in `picked`, and FIELDS."""
+    con.execute("CREATE TEMP TABLE picked (place INTEGER, symbol VARCHAR, source VARCHAR)")
+    con.insert(
+        "picked",
+        {
+            "place": ("INTEGER", range(len(picked))),
+            "symbol": ("VARCHAR", list(picked)),
+            "source": ("VARCHAR", [one.source for one in picked.values()]),
+        },
     )
-    columns = "symbol, source, timeframe, session, open, high, low, close, volume"
-    known = f"(SELECT {columns} FROM bars)"
-    if known_at is not None:
-        at = f"TIMESTAMP '{known_at.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ')}'"
-        known = f"""(SELECT {columns} FROM bars WHERE known_at <= {at} UNION ALL
-                     SELECT {columns} FROM superseded_bars WHERE known_at <= {at} AND superseded_at > {at})"""
-    con.execute(
-        f"""
-        CREATE TEMP VIEW picked_bars AS
-        SELECT b.* FROM {known} b JOIN picked p ON p.symbol = b.symbol AND p.source = b.source
-        WHERE b.timeframe = '1d' AND b.session <= DATE '{(last or date.max).isoformat()}'
-        """
-    )
-
-
-def _sessions(con: Connection, first: date, last: date) -> np.ndarray:
     found = con.execute(
-        "SELECT session FROM sessions WHERE session BETWEEN ? AND ? ORDER BY session", [first, last]
+        f"""
+        SELECT (b.session - DATE '1970-01-01')::INTEGER AS day, p.place, {", ".join(f"b.{name}" for name in FIELDS)}
+        FROM {_as_known("bars", known_at)} b JOIN picked p ON p.symbol = b.symbol AND p.source = b.source
+        WHERE b.timeframe = '1d' AND b.session <= $last
+        """,
+        {"last": last or date.max, **_moment(known_at)},
+    ).fetchnumpy()
+    return {name: np.asarray(column) for name, column in found.items()}
+
+
+def _read_actions(con: Connection, sessions: np.ndarray, known_at: datetime | None) -> dict[str, np.ndarray]:
+    """Splits and dividends of the picked symbols within `sessions`, as columns."""
+    found = con.execute(
+        f"""
+        SELECT (a.session - DATE '1970-01-01')::INTEGER AS day, p.place, a.kind = 'split' AS is_split, a.value
+        FROM {_as_known("actions", known_at)} a JOIN picked p ON p.symbol = a.symbol AND p.source = a.source
+        WHERE a.session BETWEEN $first AND $last
+        """,
+        {"first": sessions[0].astype(date), "last": sessions[-1].astype(date), **_moment(known_at)},
+    ).fetchnumpy()
+    return {name: np.asarray(column) for name, column in found.items()}
+
+
+def _as_known(table: str, known_at: datetime | None) -> str:
+    """`table` as it stands, or as it stood at $moment."""
+    if known_at is None:
+        return table
+    return f"""(SELECT * FROM {table} WHERE known_at <= $moment UNION ALL
+                SELECT * EXCLUDE superseded_at FROM superseded_{table}
+                WHERE known_at <= $moment AND superseded_at > $moment)"""
+
+
+def _moment(known_at: datetime | None) -> dict[str, datetime]:
+    return {} if known_at is None else {"moment": known_at.astimezone(UTC).replace(tzinfo=None)}
+
+
+def _sessions(con: Connection, first: int, last: int) -> np.ndarray:
+    found = con.execute(
+        "SELECT session FROM sessions WHERE session - DATE '1970-01-01' BETWEEN ? AND ? ORDER BY session", [first, last]
     ).fetchnumpy()
     return np.asarray(found["session"]).astype("datetime64[D]")
 
 
-def _fill_bars(con: Connection, panel: Panel) -> None:
-    rows = con.execute(
-        f"SELECT (session - DATE '1970-01-01')::INTEGER AS day, list_position(?::VARCHAR[], symbol)::INTEGER AS place,"
-        f" {', '.join(FIELDS)} FROM picked_bars",
-        [list(panel.symbols)],
-    ).fetchnumpy()
-    t, n = _places(panel, rows)
+def _fill(panel: Panel, places: np.ndarray, bars: Mapping[str, np.ndarray], actions: Mapping[str, np.ndarray]) -> None:
+    """Put rows where they belong: each day to its session, each place to its column."""
+    days = panel.sessions.astype(np.int64)
+    t, n = np.searchsorted(days, bars["day"]), np.searchsorted(places, bars["place"])
     for name in FIELDS:
-        getattr(panel.raw, name)[t, n] = rows[name]
-
-
-def _fill_actions(con: Connection, panel: Panel, known_at: datetime | None) -> None:
-    columns = "symbol, source, session, kind, value"
-    known, at = f"(SELECT {columns} FROM actions)", []
-    if known_at is not None:
-        moment = known_at.astimezone(UTC).replace(tzinfo=None)
-        known = f"""(SELECT {columns} FROM actions WHERE known_at <= ? UNION ALL
-                     SELECT {columns} FROM superseded_actions WHERE known_at <= ? AND superseded_at > ?)"""
-        at = [moment, moment, moment]
-    rows = con.execute(
-        f"""
-        SELECT (a.session - DATE '1970-01-01')::INTEGER AS day, list_position($symbols::VARCHAR[], a.symbol)::INTEGER AS place,
-               a.kind = 'split' AS is_split, a.value
-        FROM {known.replace("?", "$at")} a JOIN picked p ON p.symbol = a.symbol AND p.source = a.source
-        WHERE list_contains($symbols::VARCHAR[], a.symbol) AND a.session BETWEEN $first AND $last
-        """,
-        {
-            "symbols": list(panel.symbols),
-            "first": panel.sessions[0].astype(date),
-            "last": panel.sessions[-1].astype(date),
-            **({"at": at[0]} if at else {}),
-        },
-    ).fetchnumpy()
-    t, n = _places(panel, rows)
-    is_split, value = np.asarray(rows["is_split"], dtype=bool), np.asarray(rows["value"], dtype=np.float64)
+        getattr(panel.raw, name)[t, n] = bars[name]
+    kept = np.isin(actions["place"], places)
+    is_split, value = actions["is_split"][kept].astype(bool), actions["value"][kept]
+    t, n = np.searchsorted(days, actions["day"][kept]), np.searchsorted(places, actions["place"][kept])
     panel.split[t[is_split], n[is_split]] = value[is_split]
     panel.dividend[t[~is_split], n[~is_split]] = value[~is_split]
-
-
-def _places(panel: Panel, rows: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    days = panel.sessions.astype(np.int64)
-    return np.searchsorted(days, np.asarray(rows["day"])), np.asarray(rows["place"]) - 1
 
 
 def read_closes(home: Path, panel: Panel, *, timeout_s: float) -> np.ndarray:
