@@ -227,7 +227,7 @@ with journal.opened(Path(sys.argv[1])) as book, book.transaction():
 
 def migrations(folder, *scripts):
     shutil.copytree(journal._MIGRATIONS, folder)
-    for number, script in enumerate(scripts, 2):
+    for number, script in enumerate(scripts, len(list(folder.iterdir())) + 1):
         (folder / f"{number:03d}_more.sql").write_text(script)
 
 
@@ -240,7 +240,7 @@ def test_an_older_journal_is_brought_up_to_date_by_who_comes_first(home, tmp_pat
     monkeypatch.setattr(journal, "_MIGRATIONS", tmp_path / "m")
     with journal.opened(home) as book:
         tables = {row["name"] for row in book.rows("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-        assert book.rows("PRAGMA user_version")[0][0] == 3
+        assert book.rows("PRAGMA user_version")[0][0] == len(list((tmp_path / "m").iterdir()))
     assert "a" in tables
     assert "c" not in tables
 
