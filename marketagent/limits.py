@@ -56,11 +56,15 @@ class Limit:
 
 
 class Limiter:
-    """The gate before each call. `limits` are passed all together or not at all."""
+    """The gate before each call to `provider`. `limits`, if any, are passed all together or not at all."""
 
-    def __init__(self, ledger: Ledger, limits: Sequence[Limit], world: World, *, max_wait_s: float) -> None:
+    def __init__(
+        self, ledger: Ledger, provider: str, limits: Sequence[Limit], world: World, *, max_wait_s: float
+    ) -> None:
         self._ledger = ledger
+        self._provider = provider
         self._limits = tuple(limits)
+        self._paused_by = {provider, *(limit.key for limit in limits)}
         self._world = world
         self._max_wait_s = max_wait_s
 
@@ -80,11 +84,12 @@ class Limiter:
 
     def take(self) -> float:
         """Take one call of every limit now and return 0, or take none and return the seconds until one may be free."""
-        if not self._limits:
-            return 0.0
         try:
+            if not self._limits:
+                with self._ledger.reading() as (book, now):
+                    return self._pause_left(book, now)
             with self._ledger.transaction() as (book, now):
-                wait = max(_wait(book, limit, now) for limit in self._limits)
+                wait = max(self._pause_left(book, now), *(_wait(book, limit, now) for limit in self._limits))
                 if wait <= 0:
                     for limit in self._limits:
                         book.execute("INSERT INTO grants VALUES (?, ?, ?)", (limit.log, now, now + limit.span_s))
@@ -92,26 +97,36 @@ class Limiter:
         except Refused:
             raise  # the clock: waiting does not set it
         except (MarketAgentError, sqlite3.Error):
-            return max(limit.span_s for limit in self._limits)  # unreadable: spent, for one window
+            return max((limit.span_s for limit in self._limits), default=0.0)  # unreadable: spent, for one window
 
     def pause(self, seconds: float) -> None:
         """Nobody calls for `seconds` (at most an hour): the provider said so. An earlier, longer pause stays."""
         seconds = min(max(0.0, seconds), LONGEST_PAUSE_S)
         try:
             with self._ledger.transaction() as (book, now):
-                for key in {limit.key for limit in self._limits}:
+                book.execute("DELETE FROM pauses WHERE until <= ? OR until > ?", (now, now + LONGEST_PAUSE_S))
+                for key in self._paused_by:
                     book.execute(
                         "INSERT INTO pauses VALUES (:key, :until) ON CONFLICT (key) DO UPDATE "
-                        "SET until = :until WHERE until < :until OR until > :latest",
-                        {"key": key, "until": now + seconds, "latest": now + LONGEST_PAUSE_S},
+                        "SET until = :until WHERE until < :until",
+                        {"key": key, "until": now + seconds},
                     )
         except (MarketAgentError, sqlite3.Error):
             return  # who cannot read the store does not call either (`take`)
 
+    def _pause_left(self, book: Journal, now: float) -> float:
+        """Seconds that the provider still wants silence for. A longer pause than any was written by a wrong clock."""
+        marks = ", ".join("?" * len(self._paused_by))
+        rows = book.rows(
+            f"SELECT max(until) AS until FROM pauses WHERE key IN ({marks}) AND until BETWEEN ? AND ?",
+            (*self._paused_by, now, now + LONGEST_PAUSE_S),
+        )
+        return (rows[0]["until"] or now) - now
+
     def _busy(self, wait_s: float) -> RateLimited:
-        names = " and ".join(f"{limit.calls} in {limit.window_s:g} s" for limit in self._limits)
+        names = " and ".join(f"{limit.calls} in {limit.window_s:g} s" for limit in self._limits) or "its own pause"
         return RateLimited(
-            f"busy: the limit of {self._limits[0].key} ({names}) is used up; a call is free in {wait_s:.0f} s, "
+            f"busy: the limit of {self._provider} ({names}) is used up; a call is free in {wait_s:.0f} s, "
             f"longer than the {self._max_wait_s:g} s to wait for it",
             wait_s,
         )
@@ -125,7 +140,4 @@ def _wait(book: Journal, limit: Limit, now: float) -> float:
     rows = book.rows(
         "SELECT until FROM grants WHERE key = ? ORDER BY at DESC LIMIT 1 OFFSET ?", (limit.log, limit.calls - 1)
     )
-    wait = rows[0]["until"] - now if rows else 0.0
-    book.execute("DELETE FROM pauses WHERE until <= ? OR until > ?", (now, now + LONGEST_PAUSE_S))
-    paused = book.rows("SELECT until FROM pauses WHERE key = ?", (limit.key,))
-    return max(wait, paused[0]["until"] - now) if paused else wait
+    return float(rows[0]["until"]) - now if rows else 0.0

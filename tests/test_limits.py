@@ -38,7 +38,7 @@ def limiter(home, clock):
     def make(*limits, max_wait_s=600.0, at=home, by=clock):
         ledger = Ledger(at, by.now, timeout_s=0.2)
         made.append(ledger)
-        return Limiter(ledger, limits, by.world(), max_wait_s=max_wait_s)
+        return Limiter(ledger, "polygon", limits, by.world(), max_wait_s=max_wait_s)
 
     yield make
     for ledger in made:
@@ -146,7 +146,6 @@ def test_a_clock_that_jumped_back_does_not_close_the_gate_for_ever(limiter, cloc
     clock.time = START
     assert gate.take() == 0.0
     assert len(table(home, "grants")) == 1
-    assert table(home, "pauses") == []
 
 
 def test_a_small_step_back_does_not_give_the_budget_twice(limiter, clock):
@@ -192,10 +191,17 @@ def test_rows_that_are_over_are_swept_for_every_key(limiter, home, clock):
     clock.time += 10
     limiter(Limit("d", 100, 1)).take()
     assert [row[0] for row in table(home, "grants")] == ["d/1s"]
-    assert table(home, "pauses") == []
+    limiter().pause(1)
+    assert [row[0] for row in table(home, "pauses")] == ["polygon"]
 
 
-def test_without_limits_nothing_is_asked_or_written(limiter, tmp_path):
+def test_without_limits_only_a_pause_of_the_provider_holds(limiter, tmp_path, home, clock):
+    gate = limiter()
+    assert gate.take() == 0.0
+    assert table(home, "grants") == []
+    gate.pause(7)
+    assert limiter().take() == pytest.approx(7)
+    assert limiter(FIVE).take() == pytest.approx(7)
     assert limiter(at=tmp_path / "nowhere").take() == 0.0
 
 
@@ -221,7 +227,7 @@ def now():
     stamped = time.time()
     return stamped
 
-gate = Limiter(Ledger(Path(sys.argv[1]), now), [Limit("x", 10, 1.0), Limit("x", 25, 3.0)], World(now=now), max_wait_s=9)
+gate = Limiter(Ledger(Path(sys.argv[1]), now), "x", [Limit("x", 10, 1.0), Limit("x", 25, 3.0)], World(now=now), max_wait_s=9)
 while time.time() < float(sys.argv[2]):
     wait = gate.take()
     if wait == 0.0:
