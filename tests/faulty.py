@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from typing import Any
 
@@ -41,7 +41,8 @@ class Faulty:
         self._listener.close()
         with self._guard:
             for connection in self._open:
-                connection.shutdown(socket.SHUT_RDWR)
+                with suppress(OSError):  # the client has gone already
+                    connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(10)
 

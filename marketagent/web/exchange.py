@@ -47,14 +47,15 @@ async def exchange(http: httpx.AsyncClient, vendor: Vendor, url: str) -> Answer 
 async def _answered(http: httpx.AsyncClient, vendor: Vendor, url: str) -> Answer | Failure:
     try:
         async with http.stream("GET", url) as response:
-            status, headers = response.status_code, dict(response.headers)
+            status = response.status_code
+            headers = {name: vendor.safe(value, 2000) for name, value in response.headers.items()}
             try:
                 data = await body.read(_raw(response), headers, vendor.max_bytes)
             except (body.Cut, body.Unreadable, httpx.TransportError) as error:
                 if not 200 <= status < 300:
                     return Answer(status, headers, None)  # the status says it all
                 return _body_failure(vendor, error)
-            return Answer(status, headers, data)
+            return Answer(status, headers, vendor.without_key(data))
     except httpx.TransportError as error:
         return _transport_failure(vendor, error)
 

@@ -29,17 +29,18 @@ def target(vendor: Vendor, path: str, params: Params | None = None) -> str:
     return whole
 
 
-def following(vendor: Vendor, link: str) -> str:
+def following(vendor: Vendor, link: Any) -> str:
     """Path and query of a `next_url`, for our own base; Nonsense if it names an origin that is not the vendor's."""
-    parts = urlsplit(link) if not _is_odd(link) else None
-    if parts is None or not (_is_local(link) or origin_of(link) in vendor.known_origins):
+    if not isinstance(link, str) or _is_odd(link) or not (_is_local(link) or origin_of(link) in vendor.known_origins):
         raise Nonsense(f"{vendor.name} points to another place for the next page ({vendor.safe(link)}); not followed")
+    parts = urlsplit(link)
     if {"..", "."} & set(parts.path.split("/")) or not parts.path.startswith("/"):
         raise Nonsense(f"{vendor.name} gave a next page without a plain path ({vendor.safe(link)}); not followed")
     query = parts.query
-    if any(secret in query for secret in vendor.secrets()):  # it sent our key back; it goes in the header only
-        pairs = parse_qsl(query, keep_blank_values=True)
-        query = urlencode([(name, value) for name, value in pairs if value not in vendor.secrets()])
+    if "***" in query or any(secret in query for secret in vendor.secrets()):
+        # It sent our key back, which is crossed out where it came in; the key goes in the header only.
+        ours = {"***", *vendor.secrets()}
+        query = urlencode([pair for pair in parse_qsl(query, keep_blank_values=True) if pair[1] not in ours])
     return parts.path + (f"?{query}" if query else "")
 
 

@@ -67,6 +67,12 @@ class Vendor:
         long = {value for value in values if len(value) >= _SHORTEST}
         return {form for value in long for form in (value, quote(value, safe=""), quote_plus(value))}
 
+    def without_key(self, data: bytes) -> bytes:
+        """`data` of the provider as it may be kept: some send the key back, in an error or in a link."""
+        for secret in sorted(self.secrets(), key=len, reverse=True):
+            data = data.replace(secret.encode("ascii"), b"***")
+        return data
+
     def safe(self, text: object, longest: int = 200) -> str:
         """`text` of the provider on one line, without control characters and without the key."""
         line = " ".join(clean(str(text)).split())
