@@ -8,12 +8,14 @@ from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from typing import Any
 
+from worlds import START
+
 Script = Callable[[socket.socket, str], None]
 
 
 def reply(body: bytes = b'{"ok": 1}', status: str = "200 OK", kind: str = "application/json", **headers: Any) -> bytes:
     """A whole answer; a header given as None is left out."""
-    fields = {"Date": formatdate(usegmt=True), "Content-Type": kind, "Content-Length": len(body)}
+    fields = {"Date": formatdate(START, usegmt=True), "Content-Type": kind, "Content-Length": len(body)}
     fields |= {name.replace("_", "-"): value for name, value in headers.items()}
     lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
     return "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode() + body
