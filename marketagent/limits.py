@@ -75,12 +75,16 @@ class Limiter:
         """
         waited = 0.0
         while (wait := self.take()) > 0:
-            wait += self._world.jitter(_JITTER_S)
-            if waited + wait > self._max_wait_s:
-                raise self._busy(wait)
-            await self._world.sleep(wait)
-            waited += wait
+            waited = await self.sit_out(wait, waited)
         return waited
+
+    async def sit_out(self, wait_s: float, waited_s: float) -> float:
+        """Sleep for `wait_s` and a little; what was waited in all with `waited_s`. Raises like `acquire`."""
+        wait_s += self._world.jitter(_JITTER_S)
+        if waited_s + wait_s > self._max_wait_s:
+            raise self._busy(wait_s)
+        await self._world.sleep(wait_s)
+        return waited_s + wait_s
 
     def take(self) -> float:
         """Take one call of every limit now and return 0, or take none and return the seconds until one may be free."""

@@ -189,6 +189,26 @@ def test_the_limit_is_kept_before_the_provider_has_to_ask(client, clock):
     assert len(clock.slept) == 2
 
 
+def test_the_limit_holds_for_what_arrives_though_places_are_few(home):
+    """A call that has its grant does not wait any more: it would arrive in a later window."""
+    arrived = []
+
+    def slow_at_first(connection, head):
+        arrived.append(time.monotonic())
+        time.sleep(0.9 if len(arrived) <= 4 else 0)
+        connection.sendall(OK)
+
+    async def main(asker):
+        async with asker:
+            return await gather({number: lambda: asker.get_json("/x") for number in range(10)})
+
+    with serving(slow_at_first) as server:
+        limit = Limit("polygon", 4, 1.0)
+        _, failures = anyio.run(main, Client(vendor(server.url, limits=(limit,)), home, concurrency=2))
+    assert failures == {}
+    assert all(later - sooner > 1.0 for sooner, later in zip(arrived, arrived[4:], strict=False))
+
+
 def test_a_try_is_charged_like_a_call(client, clock):
     with serving(reply(b"", "503 x"), OK) as server:
         asker = client(server.url, limits=(Limit("polygon", 1, 60),))

@@ -1,6 +1,6 @@
 """The web client: asks a vendor within its limits, tries again what may pass, and tells every failure apart.
 
-A call goes: breaker (is the vendor down?), limiter (may we?), a place among those in flight, the exchange, and on a
+A call goes: breaker (is the vendor down?), a place among those in flight, limiter (may we?), the exchange, and on a
 failure that may pass, the same again after an exponentially growing, fully random wait. The breaker hears of a call
 once, when its tries are over; a call that probes an open breaker has one try.
 """
@@ -41,7 +41,7 @@ V = TypeVar("V")
 @dataclass
 class _Call:
     url: str
-    leave: Pass
+    leave: Pass | None = None
     tries: int = 0
     waited_s: float = 0.0
 
@@ -122,11 +122,10 @@ class Client:
 
     async def _asked(self, place: str) -> Any:
         scheme, host, port = self.vendor.origin
-        self._breaker.check()
-        await self._limiter.acquire()
         host = f"[{host}]" if ":" in host else host
-        call = _Call(f"{scheme}://{host}:{port}{place}", self._breaker.enter())
+        call = _Call(f"{scheme}://{host}:{port}{place}")
         outcome, wait_s = Outcome.UNKNOWN, 0.0  # what a cancelled call says
+        self._breaker.check()  # before it waits in vain
         try:
             answer: Any = await self._retrying(call)(self._try, call)
             outcome = Outcome.WELL
@@ -134,7 +133,8 @@ class Client:
             outcome, wait_s = failure.outcome, failure.wait_s
             raise
         finally:
-            self._breaker.done(call.leave, outcome, retry_after_s=wait_s)
+            if call.leave is not None:
+                self._breaker.done(call.leave, outcome, retry_after_s=wait_s)
         return answer
 
     def _retrying(self, call: _Call) -> AsyncRetrying:
@@ -155,7 +155,7 @@ class Client:
 
     def _is_enough(self, call: _Call, state: RetryCallState) -> bool:
         call.waited_s += state.upcoming_sleep
-        if call.leave.probe or call.tries >= self.vendor.tries or call.waited_s > self._max_wait_s:
+        if (call.leave and call.leave.probe) or call.tries >= self.vendor.tries or call.waited_s > self._max_wait_s:
             return True
         try:
             self._breaker.check()
@@ -165,10 +165,7 @@ class Client:
 
     async def _try(self, call: _Call) -> Any:
         call.tries += 1
-        if call.tries > 1:
-            call.waited_s += await self._limiter.acquire()
-        async with self._places:
-            answer = await exchange(self._http, self.vendor, call.url)
+        answer = await self._admitted(call)
         if isinstance(answer, Failure):
             raise answer
         now = self._world.now()
@@ -178,6 +175,20 @@ class Client:
         except AskedToWait as failure:
             self._limiter.pause(failure.wait_s)
             raise
+
+    async def _admitted(self, call: _Call) -> Answer | Failure:
+        """The exchange, as soon as there is a place for it and the limit has room.
+
+        The place comes first: a grant is for now, and who then still waited for a place would send it in somebody
+        else's window. Who waits for the limit gives the place back.
+        """
+        while True:
+            async with self._places:
+                wait_s = self._limiter.take()
+                if wait_s <= 0:
+                    call.leave = call.leave or self._breaker.enter()
+                    return await exchange(self._http, self.vendor, call.url)
+            call.waited_s = await self._limiter.sit_out(wait_s, call.waited_s)
 
     def _compare_clocks(self, answer: Answer, now: float) -> None:
         """Remember by how much the vendor's clock is ahead of ours, and say so if it matters."""
