@@ -65,6 +65,7 @@ class Limiter:
         self._provider = provider
         self._limits = tuple(limits)
         self._paused_by = {provider, *(limit.key for limit in limits)}
+        self._unread = ""  # why the store could not be read the last time
         self._world = world
         self._max_wait_s = max_wait_s
 
@@ -88,6 +89,7 @@ class Limiter:
 
     def take(self) -> float:
         """Take one call of every limit now and return 0, or take none and return the seconds until one may be free."""
+        self._unread = ""
         try:
             if not self._limits:
                 with self._ledger.reading() as (book, now):
@@ -100,7 +102,8 @@ class Limiter:
                 return max(0.0, wait)
         except Refused:
             raise  # the clock: waiting does not set it
-        except (MarketAgentError, sqlite3.Error):
+        except (MarketAgentError, sqlite3.Error) as error:
+            self._unread = f": its count cannot be read ({error})"
             return max((limit.span_s for limit in self._limits), default=0.0)  # unreadable: spent, for one window
 
     def pause(self, seconds: float) -> None:
@@ -130,7 +133,7 @@ class Limiter:
     def _busy(self, wait_s: float) -> RateLimited:
         names = " and ".join(f"{limit.calls} in {limit.window_s:g} s" for limit in self._limits) or "its own pause"
         return RateLimited(
-            f"busy: the limit of {self._provider} ({names}) is used up; a call is free in {wait_s:.0f} s, "
+            f"busy: the limit of {self._provider} ({names}) is used up{self._unread}; a call is free in {wait_s:.0f} s, "
             f"longer than the {self._max_wait_s:g} s to wait for it",
             wait_s,
         )

@@ -178,6 +178,8 @@ def test_a_store_that_cannot_be_read_is_a_budget_that_is_spent(limiter, home, ha
     else:
         assert gate.take() == pytest.approx(63.25)
         gate.pause(5)
+        with pytest.raises(RateLimited, match="its count cannot be read"):
+            anyio.run(gate.acquire)
         path.write_bytes(whole)
         path.chmod(0o600)
     assert gate.take() == 0.0  # readable again
