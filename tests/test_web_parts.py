@@ -48,6 +48,9 @@ def test_json_is_read_as_python_reads_it(text):
         (b'{"a": [-Infinity]}', "-Infinity is not a number"),
         (b'{"a": 1e400}', "1e400 is too large"),
         (b'{"a": -1e309}', "is too large"),
+        (b'{"a": 1E+400}', "is too large"),
+        (b'{"a": ' + b"9" * 309 + b".5}", "is too large"),
+        (b'{"a": 1' + b"0" * 250 + b"e99}", "is too large"),
         (b'{"a": 1' + b"0" * 5000 + b"}", "is too large"),
         (b'{"c": 1, "o": 2, "c": 3}', "'c' stands twice"),
         (b'{"a": {"b": 1, "b": 1}}', "'b' stands twice"),
@@ -82,6 +85,13 @@ def test_json_that_lies_is_refused(text, said):
 def test_what_is_no_whole_json_is_refused(text):
     with pytest.raises(NotJson):
         parsed(text)
+
+
+@pytest.mark.parametrize(
+    "number", ["1" + "0" * 308 + ".5", "0." + "0" * 400 + "1", "1e-400", "1e308", "9" * 199 + "e99"]
+)
+def test_a_long_number_that_a_float_holds_is_taken(number):
+    assert parsed(f"[{number}]".encode()) == [float(number)]
 
 
 def test_every_cut_of_a_body_is_noticed():
