@@ -58,8 +58,10 @@ def decide(strategy: Strategy, panel: Panel, opinions: Opinions | None = None) -
     panel = panel.locked()
     signals = _checked(strategy, strategy.signals(panel, opinions or {}), panel)
     scored = ensemble(signals, strategy.weights)
-    # A symbol without a bar on a session is not decided on: there is no close to decide at.
-    score = np.where(panel.has_bar, scored.score, np.nan)
+    # A symbol without a bar on a session is not decided on: there is no close to decide at. Nor is one with fewer
+    # bars than the strategy needs: some of its signals may speak already, but not all.
+    ready = panel.has_bar & (np.cumsum(panel.has_bar, axis=0) >= strategy.warmup)
+    score = np.where(ready, scored.score, np.nan)
     scored = type(scored)(score, scored.confidence)
     action = act(scored, threshold=strategy.threshold, min_confidence=strategy.min_confidence)
     targets = target_weights(
