@@ -7,7 +7,7 @@ The market is made up from a seed: prices, splits, dividends. It goes into a sto
 cross-sectional momentum strategy is traded monthly and weekly at the costs ``ibkr-fixed``. The floor is the shortest
 NumPy loop that trades the same targets: no splits, dividends, closings or record of what happened. ``decide`` and
 ``simulate`` are measured in this process, from fresh panels; ``ma backtest`` as a whole process. Every figure is a
-median, every ratio the median of the rounds' ratios. Ends with 1 if ``simulate`` takes more than three floors.
+median, every ratio the median of the rounds' ratios. Ends with 1 if ``simulate`` takes more than five floors.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from marketagent.store.market import read_panel
 
 SYMBOLS, SESSIONS = 500, 2_520
 CASH = 1_000_000.0
-BUDGET = 3.0  # times the floor
+BUDGET = 5.0  # times the floor, for splits, dividends and a record of every event
 FIRST = "2013-01-02"
 
 

@@ -97,8 +97,8 @@ def blame(file: Path, kind: type[Strategy] | None = None) -> Iterator[None]:
             raise  # not from the strategy's own lines: it already says what to do
         raise BadStrategy(f"{file}:{line}: {error}") from error
     except SyntaxError as error:
-        text = error.filename in (None, "<string>", "<unknown>")  # of an eval inside the file, not of a file
-        where = f"{file}:{_line(error, file) or 1}" if text else f"{error.filename}:{error.lineno or 1}"
+        nameless = error.filename in (None, "<string>", "<unknown>")  # of an eval inside the file, not of a file
+        where = f"{file}:{_line(error, file) or 1}" if nameless else f"{error.filename}:{error.lineno or 1}"
         raise BadStrategy(f"{where}: {error.msg}") from error
     except (Exception, SystemExit) as error:  # a user's program may raise anything; none of it is ours to swallow
         text = " ".join(str(error).split())

@@ -113,17 +113,19 @@ def execute(book: Book, quantity: Array, price: Array, costs: Costs, steps: floa
     """
     quantity = np.where(np.isfinite(price), quantity, 0.0)
     paid = costs.fill_price(np.where(np.isfinite(price), price, 0.0), quantity)
-    sells = np.minimum(quantity, 0.0)
-    fees = costs.commission(sells, paid)
-    book.cash += total(-sells * paid) - total(fees)
-    buys, buy_fees, spent = _affordable(np.maximum(quantity, 0.0), paid, book.cash, costs, steps)
+    fees = costs.commission(quantity, paid)
+    sells, sell_fees = np.minimum(quantity, 0.0), np.where(quantity < 0, fees, 0.0)
+    book.cash += total(-sells * paid) - total(sell_fees)
+    buys, buy_fees, spent = _affordable(np.maximum(quantity, 0.0), fees - sell_fees, paid, book.cash, costs, steps)
     book.cash -= spent
     filled = sells + buys
     book.shares = snap(book.shares + filled, steps)
-    return filled, paid, fees + buy_fees
+    return filled, paid, sell_fees + buy_fees
 
 
-def _affordable(quantity: Array, price: Array, cash: float, costs: Costs, steps: float) -> tuple[Array, Array, float]:
+def _affordable(
+    quantity: Array, fees: Array, price: Array, cash: float, costs: Costs, steps: float
+) -> tuple[Array, Array, float]:
     """The buys that `cash` pays for, their commissions and what they cost together.
 
     While they cost too much, all are scaled by cash over cost and cut to whole steps again: the minimum
@@ -131,12 +133,12 @@ def _affordable(quantity: Array, price: Array, cash: float, costs: Costs, steps:
     """
     share, buys = 1.0, quantity
     for _ in range(64):
-        fees = costs.commission(buys, price)
         spent = total(buys * price) + total(fees)
         if spent <= cash or spent == 0.0:
             return buys, fees, spent
-        share *= max(cash, 0.0) / spent * (1 - 1e-12)
+        share *= max(cash, 0.0) / spent * (1 - 1e-12)  # a hair less: a rounded quotient must not take a round more
         buys = cut(quantity * share, steps)
+        fees = costs.commission(buys, price)
     none = np.zeros(len(quantity))
     return none, none, 0.0
 
@@ -227,11 +229,12 @@ class _Run:
         """Pay the dividends and value the positions of the rows from `t` to before `turn`, all at once."""
         cash = np.concatenate([[self.book.cash], self._dividends(t, turn)]).cumsum()[1:]
         held = np.flatnonzero(self.book.shares)
-        value = self.book.shares[held] * self.panel.mark[t:turn, held]
+        value = self.book.shares[held] * self.panel.mark[t:turn].take(held, axis=1)
+        worth = row_total(value)
         self.book.cash = float(cash[-1])
         self.cash[t:turn] = cash
-        self.equity[t:turn] = cash + row_total(value)
-        self.exposure[t:turn] = row_total(np.abs(value))
+        self.equity[t:turn] = cash + worth
+        self.exposure[t:turn] = row_total(np.abs(value)) if (value < 0).any() else worth
 
     def _dividends(self, t: int, turn: int) -> Array:
         """What the rows from `t` to before `turn` pay, each (in USD), written down; they split nothing held."""
