@@ -60,4 +60,4 @@ def _first_equal(ordered: Array) -> NDArray[np.int64]:
 
 def _last_equal(ordered: Array) -> NDArray[np.int64]:
     """(T, N): of each value in its ordered row, the column where the values equal to it end."""
-    return ordered.shape[1] - 1 - _first_equal(ordered[:, ::-1])[:, ::-1]
+    return np.asarray(ordered.shape[1] - 1 - _first_equal(ordered[:, ::-1])[:, ::-1])
