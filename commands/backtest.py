@@ -88,7 +88,7 @@ def _list(settings: Settings, format: pipe.Format) -> int:
         for name in catalog.files(settings.home):
             try:
                 loaded = catalog.load(name, settings.home)
-                warmup = loaded.kind().warmup
+                warmup = loaded.configured({}).warmup
             except MarketAgentError as error:
                 out.fail(name, error)  # a broken file of the user's must not hide the others
                 continue
