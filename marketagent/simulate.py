@@ -33,7 +33,7 @@ FILLS = ("next-open", "next-close", "same-close")
 SILENT_SESSIONS = 5
 FILL, SPLIT, DIVIDEND, FRACTION, CLOSED = range(5)
 KINDS = ("fill", "split", "dividend", "fraction", "closed")
-_SPLIT_HAIR = 1e-6  # ratios such as 1/3 come with six digits: 3 old shares are one new one, not 0.999999
+_SPLIT_HAIR = 1e-6  # of a step. Ratios such as 1/3 come with six digits: 3 old shares are one new one, not 0.999999
 
 
 @dataclass
@@ -97,7 +97,7 @@ def before_open(book: Book, split: Array, dividend: Array, steps: float) -> Arra
     book.cash += total(grown * dividend)
     if (split == 1.0).all():
         return np.zeros(len(split))
-    whole = np.trunc(grown * steps + np.copysign(_SPLIT_HAIR * steps, grown)) / steps
+    whole = np.trunc(grown * steps + np.copysign(_SPLIT_HAIR, grown)) / steps
     book.shares = np.where(split == 1.0, book.shares, whole)
     return np.where(split == 1.0, 0.0, grown - whole)
 
