@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from marketagent.brokers.local import (
+    BEFORE_OPEN,
     OPEN,
     PENDING,
     Account,
@@ -324,6 +325,7 @@ def _write_account(journal: Journal, account: Account, market: Market, now: date
                 "INSERT INTO positions VALUES (?, ?, ?, ?, ?)",
                 (account.name, symbol, quantity, mark[symbol], account.session.isoformat()),
             )
+        _tell(journal, account, at, before_open=True)
         for ticket in account.settled:
             journal.execute(
                 "UPDATE orders SET state = ?, filled_quantity = ?, fill_price = ?, commission = ?, fill_session = ?,"
@@ -334,7 +336,13 @@ def _write_account(journal: Journal, account: Account, market: Market, now: date
                 ),
             )  # fmt: skip
             _event(journal, account.name, at, ticket.state.lower(), {"filled": ticket.filled}, ticket.cid)
-        for kind, detail in account.told:
+        _tell(journal, account, at, before_open=False)
+
+
+def _tell(journal: Journal, account: Account, at: str, *, before_open: bool) -> None:
+    """Events in the order they happened, so that the ledger can be read from the top."""
+    for kind, detail in account.told:
+        if (kind in BEFORE_OPEN) == before_open:
             _event(journal, account.name, at, kind, detail, None)
 
 

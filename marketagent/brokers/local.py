@@ -18,6 +18,7 @@ from marketagent.panel import Array, Panel
 from marketagent.simulate import SILENT_SESSIONS, Book, before_open, execute, total
 
 PENDING, OPEN, FILLED, EXPIRED = "PENDING", "OPEN", "FILLED", "EXPIRED"
+BEFORE_OPEN = ("split", "dividend")  # what is told of a session before its fills
 Told = tuple[str, dict[str, float | str]]  # a kind of event, and what it was
 
 
@@ -126,7 +127,7 @@ def _fill(
     settled = []
     for ticket, n, want, part in zip(waiting, column, wanted, parts, strict=True):
         if part:
-            fee, short = float(fees[n] * abs(part) / moved[n]), abs(part) < abs(want) * (1 - 1e-9)
+            fee, short = float(fees[n] * (abs(part) / moved[n])), abs(part) < abs(want) * (1 - 1e-9)
             settled.append(
                 replace(
                     ticket,
