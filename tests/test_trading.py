@@ -1,6 +1,5 @@
 """From decisions to a ledger: the same account as the backtest's, each decision once, every cent explained."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 from accounts import (
     NOW,
     NOWHERE,
+    explained,
     ledger,
     market_of,
     memory_journal,
@@ -142,30 +142,6 @@ def flat_panel(length, width=1, open=100.0, close=100.0):
 
 
 # --- a ledger that explains itself
-
-
-def explained(book, account="paper"):
-    """Cash and shares recomputed from nothing but the journal's orders and events."""
-    cash, shares = 0.0, {}
-    filled = {row["cid"]: row for row in book.rows("SELECT * FROM orders WHERE account = ?", (account,))}
-    for event in book.rows("SELECT * FROM events WHERE account = ? ORDER BY id", (account,)):
-        detail = json.loads(event["detail"])
-        symbol = detail.get("symbol")
-        if event["kind"] == "opened":
-            cash += detail["cash"]
-        elif event["kind"] == "split":
-            shares[symbol] = shares[symbol] * detail["ratio"]
-        elif event["kind"] == "dividend":
-            cash += detail["cash"]
-        elif event["kind"] in ("fraction", "closed"):
-            cash += detail["quantity"] * detail["price"]
-            shares[symbol] -= detail["quantity"]
-        elif event["kind"] == "filled":
-            order = filled[event["cid"]]
-            signed = order["filled_quantity"] * (1 if order["side"] == "buy" else -1)
-            cash -= signed * order["fill_price"] + order["commission"]
-            shares[order["symbol"]] = shares.get(order["symbol"], 0.0) + signed
-    return cash, {symbol: held for symbol, held in shares.items() if abs(held) > 1e-6}
 
 
 @pytest.mark.parametrize("fractional", [False, True], ids=["whole", "fractional"])
