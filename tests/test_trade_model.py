@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 from accounts import NOW, assert_sound, ledger, market_of, memory_journal, random_panel
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -63,8 +63,9 @@ class PaperAccount(RuleBasedStateMachine):
         super().__init__()
         self.book, self.sent, self.runs = memory_journal(Mortal), [], 0
 
-    @initialize(panel=st.sampled_from(PANELS), fractional=st.booleans())
-    def open(self, panel, fractional):
+    @initialize(number=st.integers(0, len(PANELS) - 1), fractional=st.booleans())
+    def open(self, number, fractional):
+        panel = PANELS[number]
         copied = Raw(**{name: getattr(panel.raw, name).copy() for name in Raw.__dataclass_fields__})
         self.panel = Panel(panel.sessions, panel.symbols, copied, panel.split, panel.dividend, panel.sources)
         self.terms = trading.Terms("paper", 50_000.0, COSTS, fractional)
@@ -204,6 +205,7 @@ def explore(examples, steps):
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate],
         ),
     )
 

@@ -18,6 +18,7 @@ from marketagent.panel import Array, Panel
 from marketagent.simulate import SILENT_SESSIONS, Book, before_open, execute, total
 
 PENDING, OPEN, FILLED, EXPIRED = "PENDING", "OPEN", "FILLED", "EXPIRED"
+_DUST = 1e-9  # of a share: what binary fractions leave of parts bought and sold by several orders
 BEFORE_OPEN = ("split", "dividend")  # what is told of a session before its fills
 Told = tuple[str, dict[str, float | str]]  # a kind of event, and what it was
 
@@ -206,4 +207,5 @@ def _paid_out(kind: str, quantity: Array, panel: Panel, t: int) -> list[Told]:
 
 
 def _shares(book: Book, panel: Panel) -> dict[str, float]:
-    return {symbol: float(held) for symbol, held in zip(panel.symbols, book.shares, strict=True) if held}
+    held = zip(panel.symbols, book.shares.tolist(), strict=True)
+    return {symbol: quantity for symbol, quantity in held if abs(quantity) > _DUST}
