@@ -98,6 +98,13 @@ def positive(value: float, option: str) -> float:
     return value
 
 
+def at_least_0(value: float, option: str) -> float:
+    """`value` unless it is negative or not a number, which no limit is smaller than."""
+    if not value >= 0:
+        raise UsageError(f"{option} {value:g} must be at least 0")
+    return value
+
+
 def exportable(path: Path | None) -> None:
     """Raise UsageError unless `path` (if any) names a file that results can be written to: before the work."""
     if path is None:

@@ -95,19 +95,21 @@ def chosen(held: Sequence[Held], source: str | None = None) -> dict[str, Held]:
 
 @dataclass(frozen=True)
 class Market:
-    """A panel and, for each of its symbols, the last session that was looked at when its bars were fetched."""
+    """A panel and, for each of its symbols, the spans (first, last) of sessions that were looked at for it."""
 
     panel: Panel
-    covered: dict[str, date]
+    covered: Mapping[str, Sequence[tuple[date, date]]]
 
     def require(self, session: date, symbols: Collection[str]) -> None:
         """Raise NoData if what a symbol did on `session` is not known: not fetched is not the same as no bar."""
         for symbol in sorted(symbols):
-            if symbol not in self.covered:
+            spans = self.covered.get(symbol)
+            if not spans:
                 raise NoData(f"no bars are stored of {symbol}, which the account holds; run: ma fetch {symbol}")
-            if self.covered[symbol] < session:
+            if not any(first <= session <= last for first, last in spans):
+                known = max((last for _, last in spans if last < session), default=None)
                 raise NoData(
-                    f"{symbol} is stored up to {self.covered[symbol]}, the account needs {session};"
+                    f"{symbol} is stored up to {known or 'no session before'}, the account needs {session};"
                     f" run: ma fetch {symbol}"
                 )
 
@@ -117,14 +119,15 @@ def read_market(home: Path, symbols: Sequence[str], *, timeout_s: float) -> Mark
     panel = read_panel(home, symbols, timeout_s=timeout_s)
     with opened(home / MARKET, timeout_s=timeout_s) as con:
         rows = con.execute(
-            "SELECT symbol, source, max(last) FROM coverage WHERE timeframe = '1d' GROUP BY symbol, source"
+            "SELECT symbol, source, first, last FROM coverage WHERE timeframe = '1d' AND list_contains(?::VARCHAR[], symbol)",
+            [list(panel.symbols)],
         ).fetchall()
-    last = {(symbol, source): session for symbol, source, session in rows}
-    final = {
-        symbol: panel.sessions[row].astype(date) for symbol, row in zip(panel.symbols, panel.last_bar[-1], strict=True)
-    }
-    pairs = zip(panel.symbols, panel.sources, strict=True)
-    return Market(panel, {symbol: last.get((symbol, source), final[symbol]) for symbol, source in pairs})
+    covered: dict[str, list[tuple[date, date]]] = {symbol: [] for symbol in panel.symbols}
+    source = dict(zip(panel.symbols, panel.sources, strict=True))
+    for symbol, origin, first, last in rows:
+        if origin == source[symbol]:
+            covered[symbol].append((first, last))
+    return Market(panel, covered)
 
 
 def read_panel(
