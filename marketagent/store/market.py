@@ -68,17 +68,34 @@ def copy_calendar(con: Connection, path: Path) -> None:
     con.execute(f"COPY (SELECT session, open_at, close_at FROM sessions ORDER BY session) TO '{text}'")
 
 
-def stored(con: Connection, symbols: Sequence[str] | None = None, timeframe: str = "1d") -> list[Held]:
-    """What is stored, by symbol and source; of all symbols if `symbols` is None."""
+def stored(con: Connection, symbols: Sequence[str] | None = None, known_at: datetime | None = None) -> list[Held]:
+    """What is stored of daily bars, by symbol and source, or was by `known_at`; of all symbols if `symbols` is None."""
+    _known_bars(con, known_at)
     rows = con.execute(
         """
-        SELECT symbol, source, min(session), max(session), count(*) FROM bars
-        WHERE timeframe = $1 AND ($2::VARCHAR[] IS NULL OR symbol IN (SELECT unnest($2::VARCHAR[])))
+        SELECT symbol, source, min(session), max(session), count(*) FROM known_bars
+        WHERE $1::VARCHAR[] IS NULL OR symbol IN (SELECT unnest($1::VARCHAR[]))
         GROUP BY symbol, source ORDER BY symbol, source
         """,
-        [timeframe, None if symbols is None else list(symbols)],
+        [None if symbols is None else list(symbols)],
     ).fetchall()
     return [Held(*row) for row in rows]
+
+
+def _known_bars(con: Connection, known_at: datetime | None) -> None:
+    """The view ``known_bars``: the daily bars as they are, or as they were at an instant."""
+    columns = "symbol, source, session, open, high, low, close, volume"
+    known = f"SELECT {columns} FROM bars WHERE timeframe = '1d'"
+    if known_at is not None:
+        at = f"TIMESTAMP '{_text(known_at)}'"
+        known += f""" AND known_at <= {at} UNION ALL SELECT {columns} FROM superseded_bars
+                      WHERE timeframe = '1d' AND known_at <= {at} AND superseded_at > {at}"""
+    con.execute(f"CREATE OR REPLACE TEMP VIEW known_bars AS {known}")
+
+
+def _text(moment: datetime) -> str:
+    """An instant as SQL has it: a view takes no parameters."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
 
 
 def chosen(held: Sequence[Held], source: str | None = None) -> dict[str, Held]:
@@ -142,10 +159,10 @@ def read_panel(
     without a bar is left out: compare ``panel.symbols``. Raises NoData when nothing is left.
     """
     with opened(home / MARKET, timeout_s=timeout_s) as con:
-        picked = chosen(stored(con, symbols), source)
+        picked = chosen(stored(con, symbols, known_at), source)
         if not picked:
             raise NoData(_nothing(symbols, source))
-        _bars_as_known(con, picked, last, known_at)
+        _pick_bars(con, picked, last)
         span = con.execute("SELECT min(session), max(session) FROM picked_bars").fetchone()
         if span is None or span[0] is None:
             raise NoData(f"{_nothing(symbols, source)}{f' up to {last}' if last else ''}")
@@ -165,22 +182,16 @@ def _nothing(symbols: Sequence[str] | None, source: str | None) -> str:
     return f"{who}{more}{where}; run: ma fetch {what}"
 
 
-def _bars_as_known(con: Connection, picked: dict[str, Held], last: date | None, known_at: datetime | None) -> None:
+def _pick_bars(con: Connection, picked: dict[str, Held], last: date | None) -> None:
     con.execute(
         "CREATE TEMP TABLE picked AS SELECT unnest(?::VARCHAR[]) AS symbol, unnest(?::VARCHAR[]) AS source",
         [list(picked), [one.source for one in picked.values()]],
     )
-    columns = "symbol, source, timeframe, session, open, high, low, close, volume"
-    known = f"(SELECT {columns} FROM bars)"
-    if known_at is not None:
-        at = f"TIMESTAMP '{known_at.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ')}'"
-        known = f"""(SELECT {columns} FROM bars WHERE known_at <= {at} UNION ALL
-                     SELECT {columns} FROM superseded_bars WHERE known_at <= {at} AND superseded_at > {at})"""
     con.execute(
         f"""
         CREATE TEMP VIEW picked_bars AS
-        SELECT b.* FROM {known} b JOIN picked p ON p.symbol = b.symbol AND p.source = b.source
-        WHERE b.timeframe = '1d' AND b.session <= DATE '{(last or date.max).isoformat()}'
+        SELECT b.* FROM known_bars b JOIN picked p ON p.symbol = b.symbol AND p.source = b.source
+        WHERE b.session <= DATE '{(last or date.max).isoformat()}'
         """
     )
 
@@ -205,25 +216,20 @@ def _fill_bars(con: Connection, panel: Panel) -> None:
 
 def _fill_actions(con: Connection, panel: Panel, known_at: datetime | None) -> None:
     columns = "symbol, source, session, kind, value"
-    known, at = f"(SELECT {columns} FROM actions)", []
+    known = f"SELECT {columns} FROM actions"
     if known_at is not None:
-        moment = known_at.astimezone(UTC).replace(tzinfo=None)
-        known = f"""(SELECT {columns} FROM actions WHERE known_at <= ? UNION ALL
-                     SELECT {columns} FROM superseded_actions WHERE known_at <= ? AND superseded_at > ?)"""
-        at = [moment, moment, moment]
+        at = f"TIMESTAMP '{_text(known_at)}'"
+        known += f""" WHERE known_at <= {at} UNION ALL SELECT {columns} FROM superseded_actions
+                      WHERE known_at <= {at} AND superseded_at > {at}"""
     rows = con.execute(
         f"""
-        SELECT (a.session - DATE '1970-01-01')::INTEGER AS day, list_position($symbols::VARCHAR[], a.symbol)::INTEGER AS place,
+        SELECT (a.session - DATE '1970-01-01')::INTEGER AS day, list_position($1::VARCHAR[], a.symbol)::INTEGER AS place,
                a.kind = 'split' AS is_split, a.value
-        FROM {known.replace("?", "$at")} a JOIN picked p ON p.symbol = a.symbol AND p.source = a.source
-        WHERE list_contains($symbols::VARCHAR[], a.symbol) AND a.session BETWEEN $first AND $last
+        FROM ({known}) a JOIN picked p ON p.symbol = a.symbol AND p.source = a.source
+        WHERE list_contains($1::VARCHAR[], a.symbol) AND a.session IN (SELECT session FROM sessions)
+          AND a.session BETWEEN $2 AND $3
         """,
-        {
-            "symbols": list(panel.symbols),
-            "first": panel.sessions[0].astype(date),
-            "last": panel.sessions[-1].astype(date),
-            **({"at": at[0]} if at else {}),
-        },
+        [list(panel.symbols), panel.sessions[0].astype(date), panel.sessions[-1].astype(date)],
     ).fetchnumpy()
     t, n = _places(panel, rows)
     is_split, value = np.asarray(rows["is_split"], dtype=bool), np.asarray(rows["value"], dtype=np.float64)
@@ -254,20 +260,36 @@ def read_session_before(home: Path, day: date, *, timeout_s: float) -> date | No
 
 
 def read_quarantined(
-    home: Path, symbols: Sequence[str], first: date, last: date, *, timeout_s: float
-) -> dict[str, str]:
-    """Symbol -> reason, for those with a refused row between `first` and `last` and no good bar in its place."""
+    home: Path, panel: Panel, *, known_at: datetime | None = None, timeout_s: float
+) -> dict[str, dict[int, str]]:
+    """Symbol -> row of `panel` -> reason, where a row was refused and the panel has no bar in its place.
+
+    Only rows of the panel's own source count, and of days that are sessions: nothing is missing on another.
+    """
     with opened(home / MARKET, timeout_s=timeout_s) as con:
         rows = con.execute(
             """
-            SELECT q.symbol, min(q.session || ': ' || q.reason) FROM quarantine q
-            WHERE q.symbol IN (SELECT unnest($symbols::VARCHAR[])) AND q.session BETWEEN $first AND $last
-              AND NOT EXISTS (FROM bars b WHERE b.symbol = q.symbol AND b.session = q.session AND b.timeframe = '1d')
-            GROUP BY q.symbol
+            SELECT q.symbol, q.session, min(q.reason) FROM quarantine q
+            JOIN (SELECT unnest($symbols::VARCHAR[]) AS symbol, unnest($sources::VARCHAR[]) AS source) p
+              ON p.symbol = q.symbol AND p.source = q.source
+            WHERE q.session BETWEEN $first AND $last AND ($at::TIMESTAMP IS NULL OR q.known_at <= $at::TIMESTAMP)
+            GROUP BY q.symbol, q.session ORDER BY q.symbol, q.session
             """,
-            {"symbols": list(symbols), "first": first, "last": last},
+            {
+                "symbols": list(panel.symbols),
+                "sources": list(panel.sources),
+                "first": panel.sessions[0].astype(date),
+                "last": panel.sessions[-1].astype(date),
+                "at": None if known_at is None else known_at.astimezone(UTC).replace(tzinfo=None),
+            },
         ).fetchall()
-    return dict(rows)
+    place = {session.astype(date): t for t, session in enumerate(panel.sessions)}
+    found: dict[str, dict[int, str]] = {}
+    for symbol, session, reason in rows:
+        t = place.get(session)
+        if t is not None and not panel.has_bar[t, panel.symbols.index(symbol)]:
+            found.setdefault(symbol, {})[t] = reason
+    return found
 
 
 def data_hash(panel: Panel) -> str:
