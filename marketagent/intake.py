@@ -97,7 +97,8 @@ def take(home: Path, batch: Batch, now: datetime, *, timeout_s: float) -> tuple[
             # Two runs may have read the same file at once: the first to get here has stored it.
             if known_fingerprint(con, batch.fingerprint):
                 return *unchanged(con, origin), []
-            return staged.timeframe, merge(con, staged, origin, now), list(staged.notes)
+            merged, notes = merge(con, staged, origin, now)
+            return staged.timeframe, merged, [*staged.notes, *notes]
 
 
 @contextmanager

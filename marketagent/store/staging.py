@@ -374,7 +374,7 @@ def _written(
     )
     con.execute(
         f"""
-        COPY (SELECT symbol, session, ts, open, high, low, close, volume,
+        COPY (SELECT line, symbol, session, ts, open, high, low, close, volume,
                      CASE WHEN adj_close > 0 AND isfinite(adj_close) THEN adj_close END AS adj_close FROM raw
               WHERE asked AND reason IS NULL AND NOT repeated ORDER BY symbol, ts) TO '{quoted_text(staged.bar_file)}';
         COPY (FROM actions ORDER BY ALL) TO '{quoted_text(staged.action_file)}';
