@@ -14,7 +14,7 @@ import numpy as np
 from streams import MA, environment
 
 from marketagent import intake
-from marketagent.sources import Request, csv
+from marketagent.sources import csv
 from marketagent.store.database import opened
 from marketagent.store.market import read_panel
 from marketagent.store.staging import Options
@@ -61,8 +61,17 @@ def ma(home: Path, *words: object, stdin: str | None = None, **env: str) -> subp
 
 def contents(home: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table of the market, for comparing before and after."""
-    tables = "sessions bars superseded_bars actions superseded_actions coverage files file_symbols quarantine".split()
-    return {table: ask(home, f"FROM {table} ORDER BY ALL") for table in tables}
+    tables = [
+        "sessions",
+        "bars",
+        "superseded_bars",
+        "actions",
+        "superseded_actions",
+        "coverage",
+        "files",
+        "file_symbols",
+    ]
+    return {table: ask(home, f"FROM {table} ORDER BY ALL") for table in [*tables, "quarantine"]}
 
 
 @cache

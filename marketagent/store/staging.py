@@ -195,7 +195,8 @@ def _judge(con: Connection, now: datetime) -> None:
     cases = [
         ("symbol IS NULL OR symbol = ''", "'no symbol'"),
         (f"NOT regexp_full_match(symbol, '{SQL_PATTERN}')", "'symbol ' || left(symbol, 40) || ' is not a ticker'"),
-        ("local IS NULL", "'date ' || coalesce(left(time_text, 40), 'missing') || ' is not a date'"),
+        ("time_text IS NULL OR time_text = ''", "'no date'"),
+        ("local IS NULL", "'date ' || left(time_text, 40) || ' is not a date'"),
         (f"session < '{first}'", f"session || ' is before the calendar, which begins {first}'"),
         (f"session > '{last}' OR ts > '{at}'", "session || ' has not begun yet'"),
         ("session NOT IN (SELECT session FROM calendar)", "session || ' is not a trading session'"),
