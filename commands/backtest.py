@@ -1,6 +1,5 @@
 """``ma backtest``: trade a strategy's decisions over the past."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +51,7 @@ def run(
     start_cash = settings.cash if cash is None else options.positive(cash, "--cash")
     for path in (equity, fills):
         options.exportable(path)
-    given = pipe.symbols_in(symbols, sys.stdin, settings.watchlists)
+    given = options.symbols_or_all(symbols, settings)
     view = scoring.View(last, source, options.instant(known_at, "--known-at"))
     wait = settings.busy_timeout_s
     decisions = scoring.decided(settings.home, loaded, chosen, given.symbols or None, view, timeout_s=wait)
