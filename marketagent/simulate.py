@@ -97,9 +97,19 @@ def before_open(book: Book, split: Array, dividend: Array, steps: float) -> Arra
     book.cash += total(grown * dividend)
     if (split == 1.0).all():
         return np.zeros(len(split))
-    whole = np.trunc(grown * steps + np.copysign(_SPLIT_HAIR, grown)) / steps
+    whole = after_split(book.shares, split, steps)
     book.shares = np.where(split == 1.0, book.shares, whole)
     return np.where(split == 1.0, 0.0, grown - whole)
+
+
+def after_split(quantity: Array, split: Array, steps: float) -> Array:
+    """What `quantity` (N,) of shares, held or ordered alike, is after `split` (N,): whole steps towards zero.
+
+    One rule for both: an order to sell all must still sell all.
+    """
+    grown = quantity * split
+    whole = np.trunc(grown * steps + np.copysign(_SPLIT_HAIR, grown)) / steps
+    return np.where(split == 1.0, quantity, whole)
 
 
 def execute(book: Book, quantity: Array, price: Array, costs: Costs, steps: float) -> tuple[Array, Array, Array]:
@@ -250,7 +260,7 @@ class _Run:
         split, dividend = panel.split[t], np.where(held, panel.dividend[t], 0.0)
         if (split != 1.0).any():
             self._write(t, -1, SPLIT, np.where((split != 1.0) & held, split, 0.0), panel.mark[t])
-            self.waiting = np.where(split == 1.0, self.waiting, cut(self.waiting * split, self.steps))
+            self.waiting = after_split(self.waiting, split, self.steps)
         if dividend.any():
             self._write(t, -1, DIVIDEND, np.where(dividend > 0, book.shares * split, 0.0), dividend)
         return before_open(book, split, dividend, self.steps)
