@@ -217,5 +217,5 @@ def assert_sound(book: Journal, account: str = "paper") -> None:
         cash, shares = state(book, account)
         found_cash, found_shares = explained(book, account)
         assert abs(found_cash - cash) < 1e-6
-        assert found_shares.keys() == shares.keys(), (found_shares, shares)
+        assert found_shares.keys() == shares.keys()
         assert all(abs(found_shares[symbol] - held) < 1e-6 for symbol, held in shares.items())
