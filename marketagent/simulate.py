@@ -34,6 +34,7 @@ from marketagent.sizing import row_total
 
 FILLS = ("next-open", "next-close", "same-close")
 SILENT_SESSIONS = 5
+_SPLIT_HAIR = 1e-6  # of a step. Ratios such as 1/3 come with six digits: 3 old shares are one new one, not 0.999999
 FILL, SPLIT, DIVIDEND, FRACTION, CLOSED = range(5)
 KINDS = ("fill", "split", "dividend", "fraction", "closed")
 Column = NDArray[Any]  # rows, symbols and kinds are whole numbers, quantities and prices are not
@@ -100,10 +101,19 @@ def before_open(book: Book, split: Array, dividend: Array, steps: float) -> Arra
     book.cash += total(grown * dividend)
     if (split == 1.0).all():
         return np.zeros(len(split))
-    whole = cut(grown, steps)
-    left = np.where(np.abs(grown) > np.abs(whole), grown - whole, 0.0)  # 3 * (1/3) is one share and owes nothing
-    book.shares = np.where(split == 1.0, book.shares, whole)
+    book.shares = after_split(book.shares, split, steps)
+    left = np.where(np.abs(grown) > np.abs(book.shares), grown - book.shares, 0.0)  # 3 * (1/3) owes nothing
     return np.where(split == 1.0, 0.0, left)
+
+
+def after_split(quantity: Array, split: Array, steps: float) -> Array:
+    """What `quantity` (N,) of shares, held or ordered alike, is after `split` (N,): whole steps towards zero.
+
+    One rule for both: an order to sell all must still sell all.
+    """
+    grown = quantity * split
+    whole = np.trunc(grown * steps + np.copysign(_SPLIT_HAIR, grown)) / steps
+    return np.where(split == 1.0, quantity, whole)
 
 
 def execute(book: Book, quantity: Array, price: Array, costs: Costs, steps: float) -> tuple[Array, Array, Array]:
@@ -280,7 +290,7 @@ class _Run:
         split, dividend = panel.split[t], np.where(held & (panel.dividend[t] > 0), panel.dividend[t], 0.0)
         self._write(t, -1, SPLIT, np.where((split != 1.0) & held, split, 0.0), panel.mark[t])
         if self.waiting is not None:
-            self.waiting = np.where(split == 1.0, self.waiting, cut(self.waiting * split, self.steps))
+            self.waiting = after_split(self.waiting, split, self.steps)
         self._write(t, -1, DIVIDEND, np.where(dividend > 0, self.book.shares * split, 0.0), dividend)
         return before_open(self.book, split, dividend, self.steps)
 

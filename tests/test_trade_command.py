@@ -301,7 +301,7 @@ def test_positions_and_orders_of_an_account_that_never_traded_say_so(ma):
 
 def test_positions_and_orders_follow_each_state(ma, home, panel):
     ma(data=stream(panel, weight=0.1))
-    assert [(p["symbol"], p["value"], p["weight"]) for p in ma("positions")[1]] == [("USD", 100_000.0, 1.0)]
+    assert [(p["symbol"], p["value"], p["weight"]) for p in ma("positions")[1]] == [("$USD", 100_000.0, 1.0)]
     assert {(o["state"], o["quantity"], o["filled_quantity"]) for o in ma("orders")[1]} == {("OPEN", 196.0, 0.0)}
 
     day = "2011-03-02"
@@ -316,7 +316,7 @@ def test_positions_and_orders_follow_each_state(ma, home, panel):
     assert {(o["state"], o["fill_price"], o["fill_session"]) for o in ma("orders")[1]} == {("FILLED", 50.0, day)}
     held = ma("positions")[1]
     cash = 100_000 - 6 * (196 * 50 + 1.0)
-    assert [(p["symbol"], p["quantity"]) for p in held] == [*((f"S{n}", 196.0) for n in range(6)), ("USD", cash)]
+    assert [(p["symbol"], p["quantity"]) for p in held] == [*((f"S{n}", 196.0) for n in range(6)), ("$USD", cash)]
     assert sum(p["weight"] for p in held) == pytest.approx(1.0)
     assert {p["session"] for p in held} == {day}
 
@@ -335,4 +335,4 @@ def test_lists_come_in_every_format(ma, panel):
 def test_shorts_are_sold_where_they_are_allowed(ma, panel):
     code, records, _ = ma("--allow-short", data=stream(panel, t=LENGTH - 2, weight=-0.1))
     assert (code, {(each["side"], each["state"]) for each in records}) == (0, {("sell", "FILLED")})
-    assert {p["quantity"] for p in ma("positions")[1] if p["symbol"] != "USD"} == {-196.0}
+    assert {p["quantity"] for p in ma("positions")[1] if p["symbol"] != "$USD"} == {-196.0}

@@ -13,9 +13,9 @@ from datetime import date
 import numpy as np
 
 from marketagent.costs import Costs
-from marketagent.orders import FRACTIONAL, WHOLE, cut
+from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.panel import Array, Panel
-from marketagent.simulate import SILENT_SESSIONS, Book, before_open, execute, total
+from marketagent.simulate import SILENT_SESSIONS, Book, after_split, before_open, execute, total
 
 PENDING, OPEN, FILLED, EXPIRED = "PENDING", "OPEN", "FILLED", "EXPIRED"
 _DUST = 1e-9  # of a share: what binary fractions leave of parts bought and sold by several orders
@@ -114,8 +114,7 @@ def _fill(
     """Fill what waits at `price` (N,), netted by symbol as one trade, and say of each order what became of it."""
     column = np.array([panel.symbols.index(ticket.symbol) for ticket in waiting], dtype=np.int64)
     wanted = np.array([ticket.quantity for ticket in waiting])
-    grown = ratio[column]
-    wanted = np.where(grown == 1.0, wanted, cut(wanted * grown, steps))
+    wanted = after_split(wanted, ratio[column], steps)
     net = np.zeros(len(panel.symbols))
     np.add.at(net, column, wanted)
     filled, paid, fees = execute(book, net, price, costs, steps)
