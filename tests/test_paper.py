@@ -220,4 +220,4 @@ def test_an_account_has_a_plain_name(holding):
         with pytest.raises(BadConfig, match="must be ASCII letters"):
             evening(home, "buy_and_hold", {}, ["S0"], panel.sessions[25].astype(date), replace(TERMS, account=name))
     evening(home, "buy_and_hold", {}, ["S0"], panel.sessions[25].astype(date), replace(TERMS, account="My_2nd-one"))
-    assert paper.positions(home, "My_2nd-one", timeout_s=10)[-1].symbol == "USD"
+    assert paper.positions(home, "My_2nd-one", timeout_s=10)[-1].symbol == "$USD"
