@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from marketagent import catalog, costs, options, pipe, scoring
+from marketagent import home as homes
 from marketagent.backtest import backtest
 from marketagent.config import Settings
 from marketagent.errors import MarketAgentError
@@ -43,6 +44,7 @@ def run(
     settings = Settings.load()
     if listed:
         return _list(settings, format)
+    homes.check(settings.home, write=True)  # before a strategy of its folder is run
     loaded = catalog.load(strategy, settings.home)
     chosen = loaded.configured(options.pairs(values, "--set"))
     first, last = options.span(since, until)
@@ -83,6 +85,8 @@ def run(
 
 def _list(settings: Settings, format: pipe.Format) -> int:
     """Every strategy that ``--strategy`` can name; one that cannot be loaded is named with the reason."""
+    if settings.home.exists():
+        homes.check_folder(settings.home)
     with pipe.sealed("backtest", format, run=options.new_run(settings), at=settings.now) as out:
         for name in catalog.files(settings.home):
             try:

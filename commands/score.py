@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from marketagent import catalog, options, pipe, scoring
+from marketagent import home as homes
 from marketagent.config import Settings
 from marketagent.errors import NoData
 from marketagent.store import market, runs
@@ -26,6 +27,7 @@ def run(
     Example: ma score AAPL MSFT --strategy momentum
     """
     settings = Settings.load()
+    homes.check(settings.home, write=True)  # before a strategy of its folder is run
     loaded = catalog.load(strategy, settings.home)
     chosen = loaded.configured(options.pairs(values, "--set"))
     view = scoring.View(options.day(as_of, "--as-of"), source, options.instant(known_at, "--known-at"))

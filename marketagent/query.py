@@ -20,6 +20,7 @@ import duckdb
 from marketagent import home as homes
 from marketagent import journal
 from marketagent.errors import UsageError
+from marketagent.store import faults
 from marketagent.store.connection import Connection
 from marketagent.store.database import KINDS, opened
 from marketagent.store.turnstile import held
@@ -48,7 +49,7 @@ def ask(home: Path, statement: str, *, limit: int = 0, timeout_s: float) -> Iter
             for kind in KINDS:
                 locks.enter_context(held((home / f"{kind}.duckdb").resolve(), timeout_s))
             _attach(con, home)
-            found = _answered(con, statement, limit)
+            found = _answered(con, home, statement, limit)
             _detach(con)
     except BaseException:
         raw.close()
@@ -97,7 +98,7 @@ class _Found:
     rows: list[tuple[Any, ...]] | None
 
 
-def _answered(con: Connection, statement: str, limit: int) -> _Found:
+def _answered(con: Connection, home: Path, statement: str, limit: int) -> _Found:
     try:
         parts = con.raw.extract_statements(statement.encode().decode())
         if not parts:
@@ -114,6 +115,9 @@ def _answered(con: Connection, statement: str, limit: int) -> _Found:
             return _Found([], [])
         return _Found(_unique([column[0] for column in found.description]), found.fetchall()[: limit or None])
     except duckdb.Error as error:
+        for path in (home / f"{kind}.duckdb" for kind in KINDS):
+            if str(path) in str(error) and (damage := faults.meaning(error, path, opening=False)):
+                raise damage from error
         text = str(error).strip().partition("\n\n")[0].replace("\n", " ")
         raise UsageError(f"the query failed: {text}") from error
     except UnicodeError as error:

@@ -85,7 +85,7 @@ def stage(path: Path, options: Options, calendar: Path, folder: Path, now: datet
         _set_jumps_apart(con)
         _keep_range(con, options)
         actions, notes = _actions(con, table)
-        return _written(con, folder, timeframe, actions, table.name, options, notes)
+        return _written(table, folder, timeframe, actions, options, notes)
 
 
 def _take(table: Table, symbol: str | None) -> None:
@@ -102,12 +102,11 @@ def _take(table: Table, symbol: str | None) -> None:
             numbers += [f"{text} AS {column}_text", f"TRY_CAST({text} AS DOUBLE) AS {column}"]
         else:
             numbers += [f"NULL::VARCHAR AS {column}_text", f"NULL::DOUBLE AS {column}"]
-    shown = ", ".join(f"CAST({column} AS VARCHAR)" for column in table.columns.values())
     table.con.execute(
         f"""
         CREATE TABLE raw AS
         SELECT line, {name} AS symbol, trim(CAST({table.columns["date"]} AS VARCHAR)) AS time_text,
-               {", ".join(numbers)}, concat_ws(',', {shown}) AS row_text, NULL::VARCHAR AS reason
+               {", ".join(numbers)}, NULL::VARCHAR AS reason
         FROM source
         """,
         {"symbol": symbol} if symbol is not None else None,
@@ -340,9 +339,10 @@ def _add_actions(con: Connection, rows: list[tuple[str, date, str, float]]) -> N
     )
 
 
-def _written(
-    con: Connection, folder: Path, timeframe: str, actions: str, name: str, options: Options, notes: list[str]
-) -> Staged:
+def _written(table: Table, folder: Path, timeframe: str, actions: str, options: Options, notes: list[str]) -> Staged:
+    con, name = table.con, table.name
+    texts = {"symbol": "symbol", "date": "time_text"}
+    shown = ", ".join(f"coalesce({texts.get(column, f'{column}_text')}, '')" for column in table.columns)
     counts = con.execute(
         """
         SELECT count(*) FILTER (asked), count(*) FILTER (asked AND reason IS NULL AND NOT repeated),
@@ -380,7 +380,7 @@ def _written(
               WHERE asked AND reason IS NULL AND NOT repeated ORDER BY symbol, ts) TO '{quoted_text(staged.bar_file)}';
         COPY (FROM actions ORDER BY ALL) TO '{quoted_text(staged.action_file)}';
         COPY (SELECT line, left(symbol, 40) AS symbol, left(time_text, 40) AS session_text, session, reason,
-                     left(row_text, 400) AS row_text
+                     left(concat_ws(',', {shown}), 400) AS row_text
               FROM raw WHERE asked AND reason IS NOT NULL ORDER BY line) TO '{quoted_text(staged.bad_file)}'
         """
     )
