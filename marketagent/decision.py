@@ -45,6 +45,9 @@ class Decisions:
 
     def reasoning(self, t: int, n: int) -> str:
         action = ACTIONS[int(self.action[t, n])]
+        bars = int(self.panel.has_bar[: t + 1, n].sum())
+        if bars < self.strategy.warmup:
+            return f"{action} ({bars} bars are stored, the strategy needs {self.strategy.warmup})"
         text = explain(self.signals, self.strategy.weights, t, n, action=action, threshold=self.strategy.threshold)
         return text if self.due[t] else f"{text}; not due, decides {self.strategy.rebalance}"
 
@@ -62,7 +65,7 @@ def decide(strategy: Strategy, panel: Panel, opinions: Opinions | None = None) -
     # bars than the strategy needs: some of its signals may speak already, but not all.
     ready = panel.has_bar & (np.cumsum(panel.has_bar, axis=0) >= strategy.warmup)
     score = np.where(ready, scored.score, np.nan)
-    scored = type(scored)(score, scored.confidence)
+    scored = type(scored)(score, np.where(ready, scored.confidence, 0.0))
     action = act(scored, threshold=strategy.threshold, min_confidence=strategy.min_confidence)
     targets = target_weights(
         action,

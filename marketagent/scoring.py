@@ -63,7 +63,8 @@ def require_session(home: Path, panel: Panel, asked: date | None, *, timeout_s: 
 def unfit(home: Path, panel: Panel, warmup: int, view: View, *, timeout_s: float) -> dict[str, str]:
     """Symbols that must not be decided on at the panel's last session, each with the reason.
 
-    Those without a bar on it, with fewer bars than the strategy needs, or with a refused row among those.
+    Those without a bar on it, or with a refused row among the bars the strategy looks at. One that is too young is
+    decided on like in the backtest: it holds.
     """
     bad = read_quarantined(home, panel, known_at=view.known_at, timeout_s=timeout_s)
     reasons: dict[str, str] = {}
@@ -80,8 +81,6 @@ def unfit(home: Path, panel: Panel, warmup: int, view: View, *, timeout_s: float
         elif rows[-1] != len(panel.sessions) - 1:
             last = panel.sessions[-1]
             reasons[symbol] = f"no bar on {last}; its last is {panel.sessions[rows[-1]]}; run: ma fetch {symbol}"
-        elif len(rows) < warmup:
-            reasons[symbol] = f"{len(rows)} bars are stored, the strategy needs {warmup}"
     return reasons
 
 

@@ -139,12 +139,16 @@ def plan(stream: Stream, account: Account, market: Market, terms: Terms, decided
         if decision.symbol not in decided and decision.weight is not None:
             targets[column[decision.symbol]] = decision.weight
             band = decision.band
-    coming = account.vector(panel)
+    coming, free = account.vector(panel), account.vector(panel)
     for ticket in account.waiting:
         coming[column[ticket.symbol]] += ticket.quantity
+        free[column[ticket.symbol]] += min(ticket.quantity, 0.0)
     close = np.where(panel.has_bar[t], panel.raw.close[t], np.nan)
     steps = steps_of(account, terms.fractional)
     quantity = order_quantities(targets, coming, close, account.equity(panel), band=band, steps=steps)
+    if terms.fill == "last" and not terms.allow_short:
+        # What another order is still to buy at the next open cannot be sold at this close.
+        quantity = np.maximum(quantity, -np.maximum(free, 0.0))
     return [
         Ticket(order_id(account.name, stream, symbol, quantity[n]), symbol, stream.session, float(quantity[n]))
         for symbol, n in column.items()
