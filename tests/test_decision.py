@@ -76,3 +76,11 @@ def test_a_decision_holds_what_it_was_made_of() -> None:
     assert_array_equal(made.panel.raw.close, panel.raw.close)
     assert not made.panel.raw.close.flags.writeable
     assert replace(made.panel, sources=("x",)).sources == ("x",)
+
+
+def test_a_symbol_that_is_too_young_holds_and_says_so() -> None:
+    made = decide(Told(bars=3), panel_of([10, 11]), told([[1.0], [1.0]]))
+    assert made.action.tolist() == [[0], [0]]
+    assert np.isnan(made.targets).all()
+    assert made.confidence.tolist() == [[0.0], [0.0]]
+    assert made.reasoning(1, 0) == "hold (2 bars are stored, the strategy needs 3)"

@@ -69,10 +69,12 @@ def test_those_that_cannot_be_decided_on_are_named_with_the_reason(filled):
     result = ma(filled, "score", *SYMBOLS, "EEE", "--strategy", "momentum")
     assert result.returncode == Exit.PARTIAL
     *_, end = records(result)
-    assert [record["symbol"] for record in records(result)[1:-1]] == ["AAA", "BBB"]
+    assert [record["symbol"] for record in records(result)[1:-1]] == ["AAA", "BBB", "CCC"]
+    young = records(result)[3]
+    assert (young["action"], young["weight"]) == ("hold", None)
+    assert young["reasoning"].startswith(f"hold ({len(DAYS) - 420} bars are stored, the strategy needs 253)")
     assert {each["symbol"]: each["error"] for each in end["failed"]} == {
         "EEE": "nothing is stored; run: ma fetch EEE",
-        "CCC": f"{len(DAYS) - 420} bars are stored, the strategy needs 253",
         "DDD": f"no bar on {DAYS[-1]}; its last is {DAYS[459]}; run: ma fetch DDD",
     }
 

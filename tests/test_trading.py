@@ -310,3 +310,14 @@ def test_last_fills_this_streams_orders_and_leaves_another_s_waiting():
 def test_a_stream_of_no_records_is_no_stream():
     assert sealed([], "run-1").records == []
     assert trading.one_session("run-1", [], allow_short=False) is None
+
+
+def test_what_another_order_is_still_to_buy_is_not_sold_at_this_close():
+    panel, book = flat_panel(2), memory_journal()
+    records = scored(panel.head(1), "buy_and_hold", {}, 0)
+    traded(book, panel.head(1), [replace(each, weight=0.5) for each in records], TERMS, "patient")
+    hasty = [replace(each, weight=0.0, strategy="b") for each in records]
+    traded(book, panel.head(1), hasty, replace(TERMS, fill="last"), "hasty")
+    assert state(book)[1] == {}  # no share is held yet, so none is sold: the account is long only
+    rows = book.rows("SELECT strategy, state FROM orders")
+    assert [tuple(row) for row in rows] == [("buy_and_hold", "OPEN")]
