@@ -1,8 +1,10 @@
 """What the tests of the store's prices share: a home with a calendar, small files, and a synthetic history."""
 
 import atexit
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 from streams import MA, environment
 
-from marketagent import intake
+from marketagent import cli, intake
 from marketagent.sources import csv
 from marketagent.store.database import opened
 from marketagent.store.market import read_panel
@@ -57,6 +59,17 @@ def ma(home: Path, *words: object, stdin: str | None = None, **env: str) -> subp
     return subprocess.run(
         [*MA, *map(str, words)], env=environment(home, **env), capture_output=True, text=True, timeout=120, **given
     )
+
+
+def here(home: Path, monkeypatch: Any, capfd: Any, *words: object, **env: str) -> subprocess.CompletedProcess[str]:
+    """The same in this process: a tenth of the time, where only the words and the code matter."""
+    with monkeypatch.context() as patch, Path(os.devnull).open(encoding="utf-8") as nothing:
+        patch.setattr(sys, "stdin", nothing)
+        for name, value in {"MA_HOME": str(home), "MA_DEBUG": "0", **env}.items():
+            patch.setenv(name, value)
+        code = cli.run([str(word) for word in words])
+        out, err = capfd.readouterr()
+    return subprocess.CompletedProcess(words, code, out, err)
 
 
 def contents(home: Path) -> dict[str, list[tuple[Any, ...]]]:

@@ -5,7 +5,7 @@ import os
 from datetime import UTC, datetime
 
 import pytest
-from prices import ma, new_home, write
+from prices import here, new_home, write
 
 from marketagent.config import SECRETS, Secret, Settings, effective
 from marketagent.errors import BadConfig, Exit
@@ -110,22 +110,22 @@ COMMANDS = [
 ]
 
 
-def test_no_key_is_in_what_any_command_says(tmp_path):
+def test_no_key_is_in_what_any_command_says(tmp_path, monkeypatch, capfd):
     home = new_home(tmp_path)
     names = list(SECRETS)
     write(home / "config.toml", f"[keys]\n{names[0]} = 'canary-{names[0]}'\n").chmod(0o600)
     environ = {SECRETS[name]: f"canary-{name}" for name in names[1:]}
     for words in COMMANDS:
-        result = ma(home, *words, MA_DEBUG="1", **environ)
+        result = here(home, monkeypatch, capfd, *words, MA_DEBUG="1", **environ)
         assert "canary" not in result.stdout + result.stderr, words
-    rows = [json.loads(line) for line in ma(home, "config", **environ).stdout.splitlines()][1:-1]
+    rows = [json.loads(line) for line in here(home, monkeypatch, capfd, "config", **environ).stdout.splitlines()][1:-1]
     assert {row["value"] for row in rows if row["name"].startswith("keys.")} == {"(set)"}
 
 
-def test_a_wrong_configuration_is_78_for_every_command(tmp_path):
+def test_a_wrong_configuration_is_78_for_every_command(tmp_path, monkeypatch, capfd):
     home = new_home(tmp_path)
     write(home / "config.toml", "chas = 5\n")
     for command in (["config"], ["init"], ["fetch", "AAPL"], ["score", "AAPL"], ["backtest"], ["sql", "SELECT 1"]):
-        result = ma(home, *command)
+        result = here(home, monkeypatch, capfd, *command)
         line = f"ma: {home}/config.toml: unknown setting 'chas'; did you mean cash?\n"
         assert (result.returncode, result.stdout, result.stderr) == (Exit.BAD_CONFIG, "", line)

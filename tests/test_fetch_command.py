@@ -11,7 +11,7 @@ from pathlib import Path
 
 import processes
 import pytest
-from prices import HEAD, ask, contents, ma, new_home, sessions, write
+from prices import HEAD, ask, contents, here, ma, new_home, sessions, write
 from streams import MA, environment, shell
 
 from marketagent.errors import Exit
@@ -82,11 +82,11 @@ def test_standard_input_is_a_file_too(home):
         (["--source", "csv", "x.csv", "--symbol", "a b"], Exit.USAGE, "symbol 'a b' is not a ticker such as AAPL, BRK.B or ^GSPC"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_one_line_with_its_code(sampled, words, code, line):
-    before = contents(sampled)
-    result = ma(sampled, "fetch", *words)
+def test_what_cannot_be_is_one_line_with_its_code(home, monkeypatch, capfd, words, code, line):
+    before = contents(home)
+    result = here(home, monkeypatch, capfd, "fetch", *words)
     assert (result.returncode, result.stderr, result.stdout) == (code, f"ma: {line}\n", "")
-    assert contents(sampled) == before
+    assert contents(home) == before
 
 
 def test_one_bad_file_of_two_is_named_and_the_other_stored(tmp_path, home):
@@ -157,7 +157,7 @@ def test_the_sample_again_changes_nothing(sampled):
 # --- whole or not at all
 
 
-def large(path, symbols=120):
+def large(path, symbols):
     days = sessions("2010-01-04", "2013-12-31")
     lines = [f"S{n},{day},10,11,9,10,{n}\n" for n in range(symbols) for day in days]
     write(path, HEAD + "".join(lines))
@@ -223,9 +223,9 @@ def test_two_at_once_store_a_file_once(tmp_path, home):
 @pytest.mark.parametrize("kilobytes", [300, 2000])
 def test_a_full_disk_is_74_and_the_store_as_it_was(tmp_path, home, kilobytes):
     """A limit on the size of files stands for the disk: first the working copies do not fit, then the store."""
-    large(tmp_path / "large.csv")
+    large(tmp_path / "large.csv", 25)
     before = contents(home)
-    limit = kilobytes if kilobytes < 1000 else (home / "market.duckdb").stat().st_size // 1024 + 100
+    limit = kilobytes if kilobytes < 1000 else (home / "market.duckdb").stat().st_size // 1024 + 10
     result = shell(f'ulimit -f {limit}; trap "" XFSZ; $MA fetch --source csv "{tmp_path}/large.csv"; echo $?', home)
     assert result.stdout == "74\n", result.stderr
     assert result.stderr.count("\n") == 1

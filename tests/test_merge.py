@@ -20,18 +20,19 @@ def home(tmp_path):
 CUT = 108  # the session of the split, 2014-06-09
 
 
-@pytest.mark.parametrize("actions", ["given", "adjusted"])
 @pytest.mark.parametrize(
-    "parts",
+    ("actions", "parts"),
     [
-        [(0, CUT), (CUT, None)],
-        [(CUT, None), (0, CUT)],
-        [(0, CUT + 30), (CUT - 30, None)],
-        [(CUT - 30, None), (0, CUT + 30)],
-        [(0, 24), (24, 25), (25, 151), (151, None)],
-        [(151, None), (25, 151), (24, 25), (0, 24)],
-        [(0, 88), (151, None), (88, 151)],
-        [(60, 160), (0, None)],
+        ("given", [(0, CUT), (CUT, None)]),
+        ("given", [(CUT, None), (0, CUT)]),
+        ("given", [(CUT - 30, None), (0, CUT + 30)]),
+        ("adjusted", [(0, CUT), (CUT, None)]),
+        ("adjusted", [(CUT, None), (0, CUT)]),
+        ("adjusted", [(0, CUT + 30), (CUT - 30, None)]),
+        ("adjusted", [(CUT - 30, None), (0, CUT + 30)]),
+        ("adjusted", [(151, None), (25, 151), (24, 25), (0, 24)]),
+        ("adjusted", [(0, 88), (151, None), (88, 151)]),
+        ("adjusted", [(60, 160), (0, None)]),
     ],
     ids=str,
 )

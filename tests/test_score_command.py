@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
-from prices import HEAD, NOW, ask, fetch, ma, new_home, sessions, write
+from prices import HEAD, NOW, ask, fetch, here, ma, new_home, sessions, write
 
 from marketagent import catalog, scoring
 from marketagent.errors import Exit, NoData
@@ -43,7 +43,7 @@ def records(result):
 
 
 @pytest.mark.parametrize("name", ["momentum", "ensemble", "sma_cross", "mean_reversion", "buy_and_hold"])
-@pytest.mark.parametrize("row", [300, 450, 459, len(DAYS) - 1])
+@pytest.mark.parametrize("row", [300, 459, len(DAYS) - 1])
 def test_a_score_is_the_row_of_the_backtest_bit_for_bit(filled, name, row):
     loaded = catalog.load(name, filled)
     strategy = loaded.configured({})
@@ -105,8 +105,8 @@ def test_those_that_cannot_be_decided_on_are_named_with_the_reason(filled):
         (["backtest", "--equity", "x.txt"], 2, "x.txt must end in .parquet or .csv"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_one_line_with_its_code(filled, words, code, line):
-    result = ma(filled, *words)
+def test_what_cannot_be_is_one_line_with_its_code(filled, monkeypatch, capfd, words, code, line):
+    result = here(filled, monkeypatch, capfd, *words)
     assert (result.returncode, result.stderr, result.stdout) == (code, f"ma: {line}\n", "")
 
 
@@ -125,7 +125,10 @@ def bars(symbol, days, bad=None):
     return HEAD + "".join(lines)
 
 
-def test_a_refused_row_within_the_warm_up_stops_the_score_until_a_good_one_comes(tmp_path):
+def test_a_refused_row_within_the_warm_up_stops_the_score_until_a_good_one_comes(tmp_path, monkeypatch, capfd):
+    def ma(*words):
+        return here(*words[:1], monkeypatch, capfd, *words[1:])
+
     home, days = new_home(tmp_path), DAYS[:60]
     bad = days[20]
     fetch(home, write(tmp_path / "1.csv", bars("AAA", days, bad)))
@@ -165,7 +168,10 @@ def test_bars_within_a_day_do_not_disturb_those_of_days(tmp_path):
     assert len(read_panel(home, None, known_at=NOW + timedelta(hours=2)).sessions) == 60
 
 
-def test_a_score_of_the_past_is_printed_as_it_was(tmp_path):
+def test_a_score_of_the_past_is_printed_as_it_was(tmp_path, monkeypatch, capfd):
+    def ma(*words):
+        return here(*words[:1], monkeypatch, capfd, *words[1:])
+
     home = new_home(tmp_path)
     fetch(home, write(tmp_path / "1.csv", history()))
     words = ["AAA", "BBB", "CCC", "--strategy", "ensemble"]

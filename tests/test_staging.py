@@ -121,28 +121,27 @@ def test_each_bad_row_is_refused_with_its_reason_its_line_and_its_file(tmp_path,
     ]
 
 
-@pytest.mark.parametrize(
-    ("when", "session", "reason"),
-    [
-        ("2014-01-04", date(2014, 1, 4), "2014-01-04 is not a trading session"),
-        ("2014-01-01", date(2014, 1, 1), "2014-01-01 is not a trading session"),
-        ("2001-09-12", date(2001, 9, 12), "2001-09-12 is not a trading session"),
-        ("1985-01-02", date(1985, 1, 2), "1985-01-02 is before the calendar, which begins 1990-01-02"),
-        ("2026-11-23", date(2026, 11, 23), "2026-11-23 has not begun yet"),
-        ("2199-01-02", date(2199, 1, 2), "2199-01-02 has not begun yet"),
-        ("01/02/2014", None, "date 01/02/2014 is not a date"),
-        ("2014-13-01", None, "date 2014-13-01 is not a date"),
-        ("infinity", None, "date infinity is not a date"),
-        ("290000-01-01", None, "date 290000-01-01 is not a date"),
-        ("", None, "no date"),
-        ("1388620800", None, "date 1388620800 is not a date"),
-    ],
-)
-def test_a_day_that_can_have_no_bar_is_refused(tmp_path, shared, when, session, reason):
-    path = write(tmp_path / "prices.csv", HEAD + f"B,{BAR}\nB,{when},10,11,9,10,100\n")
-    fetch(shared, path)
-    found = ask(shared, f"SELECT line, session, session_text, reason FROM quarantine WHERE file = '{path}'")
-    assert found == [(3, session, when or None, reason)]
+DAYS = [
+    ("2014-01-04", date(2014, 1, 4), "2014-01-04 is not a trading session"),
+    ("2014-01-01", date(2014, 1, 1), "2014-01-01 is not a trading session"),
+    ("2001-09-12", date(2001, 9, 12), "2001-09-12 is not a trading session"),
+    ("1985-01-02", date(1985, 1, 2), "1985-01-02 is before the calendar, which begins 1990-01-02"),
+    ("2026-11-23", date(2026, 11, 23), "2026-11-23 has not begun yet"),
+    ("2199-01-02", date(2199, 1, 2), "2199-01-02 has not begun yet"),
+    ("01/02/2014", None, "date 01/02/2014 is not a date"),
+    ("2014-13-01", None, "date 2014-13-01 is not a date"),
+    ("infinity", None, "date infinity is not a date"),
+    ("290000-01-01", None, "date 290000-01-01 is not a date"),
+    ("", None, "no date"),
+    ("1388620800", None, "date 1388620800 is not a date"),
+]
+
+
+def test_a_day_that_can_have_no_bar_is_refused(tmp_path, home):
+    rows = "".join(f"B,{when},10,11,9,10,100\n" for when, _, _ in DAYS)
+    fetch(home, write(tmp_path / "prices.csv", HEAD + f"B,{BAR}\n" + rows))
+    found = ask(home, "SELECT line, session_text, session, reason FROM quarantine ORDER BY line")
+    assert found == [(line, when or None, session, reason) for line, (when, session, reason) in enumerate(DAYS, 3)]
 
 
 def test_the_session_under_way_is_stored(tmp_path, home):
@@ -170,14 +169,15 @@ def test_rows_that_disagree_on_the_dividend_disagree(tmp_path, home):
     assert ask(home, "FROM actions") == []
 
 
-@pytest.mark.parametrize("row", range(5))
-def test_a_price_a_thousand_times_off_is_refused_wherever_it_stands(tmp_path, shared, row):
+def test_a_price_a_thousand_times_off_is_refused_wherever_it_stands(tmp_path, home):
     days = sessions("2014-01-02", "2014-01-08")
-    lines = [f"S{row},{day},10,11,9,10,100" for day in days]
-    lines[row] = f"S{row},{days[row]},15000,15000,15000,15000,100"
-    taken = fetch(shared, write(tmp_path / "prices.csv", HEAD + "\n".join(lines)))
-    assert (taken.fetched[f"S{row}"].bars, taken.fetched[f"S{row}"].quarantined) == (4, 1)
-    assert ask(shared, f"SELECT line FROM quarantine WHERE symbol = 'S{row}'") == [(row + 2,)]
+    prices = [[15000 if row == slip else 10 for row in range(5)] for slip in range(5)]
+    text = HEAD + "".join(
+        f"S{slip},{day},{p},{p},{p},{p},100\n" for slip in range(5) for day, p in zip(days, prices[slip], strict=True)
+    )
+    taken = fetch(home, write(tmp_path / "prices.csv", text))
+    assert [(one.bars, one.quarantined) for one in taken.fetched.values()] == [(4, 1)] * 5
+    assert ask(home, "SELECT symbol, line FROM quarantine ORDER BY 1") == [(f"S{n}", 2 + 6 * n) for n in range(5)]
 
 
 def test_a_slipped_last_price_leaves_no_split_behind(tmp_path, home):
