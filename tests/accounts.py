@@ -193,7 +193,9 @@ def explained(book, account="paper"):
             signed = order["filled_quantity"] * (1 if order["side"] == "buy" else -1)
             cash -= signed * order["fill_price"] + order["commission"]
             shares[order["symbol"]] = shares.get(order["symbol"], 0.0) + signed
-    return cash, {symbol: held for symbol, held in shares.items() if abs(held) > 5e-7}  # half a step: less than that is no share
+    return cash, {
+        symbol: held for symbol, held in shares.items() if abs(held) > 5e-7
+    }  # half a step: less than that is no share
 
 
 def assert_sound(book: Journal, account: str = "paper") -> None:
