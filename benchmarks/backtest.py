@@ -1,7 +1,7 @@
 """How long a backtest of 500 symbols over 2,520 sessions takes, and how much memory, against a plain NumPy loop.
 
-    python benchmarks/bench_backtest.py             # 5 rounds
-    python benchmarks/bench_backtest.py 9
+    python benchmarks/backtest.py             # 5 rounds
+    python benchmarks/backtest.py 9
 
 The market is made up from a seed: prices, splits, dividends. It goes into a store of its own by ``ma fetch``; the
 cross-sectional momentum strategy is traded monthly and weekly at the costs ``ibkr-fixed``. The floor is the shortest
