@@ -1,12 +1,12 @@
 """``ma backtest``: trade a strategy's decisions over the past."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from marketagent import catalog, costs, options, pipe, scoring
+from marketagent import home as homes
 from marketagent.backtest import backtest
 from marketagent.config import Settings
 from marketagent.errors import MarketAgentError
@@ -44,6 +44,7 @@ def run(
     settings = Settings.load()
     if listed:
         return _list(settings, format)
+    homes.check(settings.home, write=True)  # before a strategy of its folder is run
     loaded = catalog.load(strategy, settings.home)
     chosen = loaded.configured(options.pairs(values, "--set"))
     first, last = options.span(since, until)
@@ -52,7 +53,7 @@ def run(
     start_cash = settings.cash if cash is None else options.positive(cash, "--cash")
     for path in (equity, fills):
         options.exportable(path)
-    given = pipe.symbols_in(symbols, sys.stdin, settings.watchlists)
+    given = options.symbols_or_all(symbols, settings)
     view = scoring.View(last, source, options.instant(known_at, "--known-at"))
     wait = settings.busy_timeout_s
     decisions = scoring.decided(settings.home, loaded, chosen, given.symbols or None, view, timeout_s=wait)
@@ -84,11 +85,13 @@ def run(
 
 def _list(settings: Settings, format: pipe.Format) -> int:
     """Every strategy that ``--strategy`` can name; one that cannot be loaded is named with the reason."""
+    if settings.home.exists():
+        homes.check_folder(settings.home)
     with pipe.sealed("backtest", format, run=options.new_run(settings), at=settings.now) as out:
         for name in catalog.files(settings.home):
             try:
                 loaded = catalog.load(name, settings.home)
-                warmup = loaded.kind().warmup
+                warmup = loaded.configured({}).warmup
             except MarketAgentError as error:
                 out.fail(name, error)  # a broken file of the user's must not hide the others
                 continue

@@ -1,13 +1,11 @@
 """``ma fetch``: fill the gaps in stored prices."""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from marketagent import intake, options, pipe, setup, show, sources
 from marketagent.config import Settings
-from marketagent.errors import NoData
 from marketagent.pipe import Input
 from marketagent.store import staging
 from marketagent.symbols import checked
@@ -77,8 +75,4 @@ def _given(takes: str, names: list[str] | None, settings: Settings) -> Input:
     """What to fetch: files as they are named, symbols from arguments or stdin."""
     if takes == "files":
         return Input(symbols=tuple(names or ()))
-    given = pipe.symbols_in(names, sys.stdin, settings.watchlists)
-    if not given.symbols and (given.up or given.incomplete):
-        # The stage before found nothing: that is not the same as asking for everything.
-        raise NoData(f"no symbols arrived on stdin{f': {given.incomplete}' if given.incomplete else ''}")
-    return given
+    return options.symbols_or_all(names, settings)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from marketagent import catalog, options, pipe, scoring
+from marketagent import home as homes
 from marketagent.config import Settings
 from marketagent.errors import NoData
 from marketagent.store import market, runs
@@ -26,6 +27,7 @@ def run(
     Example: ma score AAPL MSFT --strategy momentum
     """
     settings = Settings.load()
+    homes.check(settings.home, write=True)  # before a strategy of its folder is run
     loaded = catalog.load(strategy, settings.home)
     chosen = loaded.configured(options.pairs(values, "--set"))
     view = scoring.View(options.day(as_of, "--as-of"), source, options.instant(known_at, "--known-at"))
@@ -38,12 +40,11 @@ def run(
     )
     scoring.require_session(settings.home, panel, view.last, timeout_s=wait)
     failed = {name: f"nothing is stored; run: ma fetch {name}" for name in given.symbols if name not in panel.symbols}
-    failed |= scoring.unfit(settings.home, panel, chosen.warmup, timeout_s=wait)
-    fit = panel.only([name for name in panel.symbols if name not in failed])
+    failed |= scoring.unfit(settings.home, panel, chosen.warmup, view, timeout_s=wait)
     decided = []
-    if fit.symbols:
-        decisions = scoring.decided_on(settings.home, loaded, chosen, fit, timeout_s=wait)
-        decided = list(scoring.records(decisions, loaded, chosen.params()))
+    if set(panel.symbols) - set(failed):
+        decisions = scoring.decided_on(settings.home, loaded, chosen, panel, view, timeout_s=wait)
+        decided = list(scoring.records(decisions, loaded, chosen.params(), failed))
     run = options.new_run(settings)
     runs.write_decisions(settings.home, run, decided, settings.now, timeout_s=wait)
     with pipe.sealed("score", format, run=run, at=settings.now, raw=raw) as out:

@@ -26,9 +26,16 @@ def run(
     settings = Settings.load()
     if statement is None and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageError('no query; run: ma sql "select symbol, count(*) from bars group by 1"')
-    text = statement if statement is not None else sys.stdin.read()
+    text = statement if statement is not None else _on_stdin()
     rows = query.ask(settings.home, text, limit=limit, timeout_s=settings.busy_timeout_s)
     with pipe.sealed("sql", format, run=options.new_run(settings), at=settings.now, raw=raw) as out:
         for row in rows:
             out.write(Row(values=row))
     return out.exit_code
+
+
+def _on_stdin() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise UsageError("the query on stdin is not UTF-8 text") from error

@@ -14,7 +14,7 @@ from marketagent.config import Settings
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 AccountName = Annotated[str | None, typer.Option("--account", help="The local paper account.")]
-MaxAge = Annotated[float | None, typer.Option("--max-age", help="Refuse a stream older than so many seconds.", min=0)]
+MaxAge = Annotated[float | None, typer.Option("--max-age", help="Refuse a stream older than so many seconds.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -52,7 +52,7 @@ def run(
         options.one_of(fill, trading.FILLS, "--fill"),
     )
     sealed = pipe.read(sys.stdin, kinds=("decision",), allow_filtered=allow_filtered)
-    age = settings.max_age_s if max_age is None else max_age
+    age = settings.max_age_s if max_age is None else options.at_least_0(max_age, "--max-age")
     pipe.check(sealed, now=settings.now, max_age_s=age, allow_partial=allow_partial)
     wait = settings.busy_timeout_s
     if plan:

@@ -11,7 +11,9 @@ ratio of the middles of two treads. Of each step:
 3.  Below 1: a split of the step itself (a consolidation with an odd ratio; no payment lowers the staircase).
 4.  A little above (up to 5 %) a whole ratio or 3/2: that split, and a dividend for the rest.
 5.  Else a dividend: close * (step - 1), or, where that gives rounder sums over the whole column, the rule of
-    Yahoo, previous close * (1 - 1 / step). Sums within 0.00002 of a hundredth of a cent are taken as that.
+    Yahoo, previous close * (1 - 1 / step), for steps of up to 10 %: a larger one may hold a split that rule 4
+    does not know, and only the first rule keeps the total return then. Sums within 0.00002 of a hundredth of a cent
+    are taken as that.
 
 A spin-off comes out as a dividend or as a split, as the vendor booked it; either way the total return is the
 vendor's. Checked on files that have both: tests/test_actions.py.
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 from marketagent.panel import Array
 
 _NOISE = 5e-5
+_LARGE = 1.1
 _RATIOS = np.array(
     sorted(
         {float(n) for n in range(2, 51)}
@@ -149,7 +152,7 @@ def _dividends(rest: Array, close: Array, previous: Array) -> Array:
     on_close = np.where(paid, close * (rest - 1), 0.0)
     on_previous = np.where(paid, previous * (1 - 1 / rest), 0.0)
     yahoo = paid.sum() >= 3 and _odd(on_previous[paid]) < min(0.1, 0.5 * _odd(on_close[paid]))
-    best = on_previous if yahoo else on_close
+    best = np.where(yahoo & (rest <= _LARGE), on_previous, on_close)
     cents = np.round(best, 4)
     return np.where(np.abs(best - cents) < 2e-5, cents, np.round(best, 6))
 

@@ -1,5 +1,6 @@
 """A backtest: a strategy's decisions of every session, traded on what came after, and measured."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,12 @@ from marketagent.costs import Costs
 from marketagent.decision import Decisions
 from marketagent.orders import WHOLE
 from marketagent.panel import Array
-from marketagent.simulate import FILL, Simulation, simulate
+from marketagent.simulate import FILL, SILENT_SESSIONS, Simulation, simulate
 
 if TYPE_CHECKING:
     import pandas as pd
+
+NAMES = 10  # symbols that a note names before it only counts
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,13 @@ def _notes(run: Simulation, fill: str) -> list[str]:
     if fill == "same-close":
         notes.append("fills at the close they were decided on: not tradable, for comparison only")
     if run.closed:
-        notes.append(f"closed at the last price after 5 sessions without a bar: {', '.join(run.closed)}")
+        notes.append(f"closed at the last price after {SILENT_SESSIONS} sessions without a bar: {_named(run.closed)}")
     if run.unfilled:
-        notes.append(f"{run.unfilled} orders were not filled: no bar that day, or no cash")
+        orders = "1 order was" if run.unfilled == 1 else f"{run.unfilled} orders were"
+        notes.append(f"{orders} not filled: no bar that day, or no cash")
     return notes
+
+
+def _named(symbols: Sequence[str]) -> str:
+    more = f" and {len(symbols) - NAMES} more" if len(symbols) > NAMES else ""
+    return ", ".join(symbols[:NAMES]) + more

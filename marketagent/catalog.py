@@ -5,6 +5,7 @@ has a slash in it is a path. A strategy is the user's own program and runs with 
 goes to stderr: stdout belongs to records.
 """
 
+import ast
 import hashlib
 import sys
 import traceback
@@ -12,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 from marketagent.decision import BadStrategy
 from marketagent.errors import MarketAgentError, UsageError, did_you_mean
@@ -31,23 +32,27 @@ class Loaded:
     kind: type[Strategy]
 
     def configured(self, texts: Mapping[str, str]) -> Strategy:
-        """The strategy with ``--set`` values; raises UsageError in the name of the strategy."""
-        with blame(self.file):
-            return self.kind.configured(texts)
+        """The strategy with ``--set`` values; raises UsageError for those, BadStrategy for what is wrong in its file."""
+        with blame(self.file, self.kind):
+            strategy = self.kind.configured(texts)
+            if type(strategy.warmup) is not int or strategy.warmup < 0:
+                raise BadStrategy(f"warmup is {strategy.warmup!r}; it must be a number of bars")
+        return strategy
 
 
 def load(name: str, home: Path) -> Loaded:
     """The strategy called `name`, or in the file `name`; UsageError if there is none, BadStrategy if it is broken."""
-    file = Path(name).expanduser() if name.endswith(".py") or "/" in name else files(home).get(name)
+    file = Path(name) if name.endswith(".py") or "/" in name else files(home).get(name)
     if file is None:
         raise UsageError(f"unknown strategy {name!r}{did_you_mean(name, files(home))} (ma backtest --list)")
-    if not file.is_file():
-        raise UsageError(f"no strategy file {file} (ma backtest --list)")
     try:
+        file = file.expanduser()
         source = file.read_bytes()
+    except (FileNotFoundError, RuntimeError) as error:  # the latter: ~nobody, who has no home
+        raise UsageError(f"no strategy file {file} (ma backtest --list)") from error
     except OSError as error:
         raise UsageError(f"strategy file {file} cannot be read: {error.strerror}") from error
-    kind = _class_in(file)
+    kind = _class_in(file, source)
     summary = (kind.__doc__ or "").strip().partition("\n")[0].rstrip(".")
     return Loaded(file.stem, file, hashlib.sha256(source).hexdigest(), summary, kind)
 
@@ -60,23 +65,22 @@ def files(home: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def _class_in(file: Path) -> type[Strategy]:
-    name = f"marketagent.strategies.{file.stem}"
-    spec = spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{file} is not a Python file")
-    module = module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their own module up
+def _class_in(file: Path, source: bytes) -> type[Strategy]:
+    """The one strategy of `source`: these bytes are run, not a compiled copy beside them, for their hash is kept."""
+    module = ModuleType(f"marketagent.strategies.{file.stem}")
+    module.__file__ = str(file)
+    sys.modules[module.__name__] = module  # dataclasses look their own module up
     with blame(file):
-        spec.loader.exec_module(module)
-    kinds = [
-        value
+        exec(compile(source, str(file), "exec", dont_inherit=True), vars(module))  # noqa: S102 -- the user's program
+    kinds = {
+        value: None
         for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == name
-    ]
+        if isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == module.__name__
+    }
     if len(kinds) != 1:
-        raise BadStrategy(f"{file}: holds {len(kinds)} subclasses of Strategy; it must hold one")
-    return kinds[0]
+        line = _class_line(list(kinds)[1], source) if kinds else 1
+        raise BadStrategy(f"{file}:{line}: holds {len(kinds)} subclasses of Strategy; it must hold one")
+    return next(iter(kinds))
 
 
 @contextmanager
@@ -86,17 +90,36 @@ def blame(file: Path, kind: type[Strategy] | None = None) -> Iterator[None]:
         with redirect_stdout(sys.stderr):
             yield
     except BadStrategy as error:
-        line = kind.signals.__code__.co_firstlineno if kind else 1
+        raise BadStrategy(f"{file}:{_signals_line(file, kind)}: {error}") from error
+    except MarketAgentError as error:
+        line = _line(error, file)
+        if line is None:
+            raise  # not from the strategy's own lines: it already says what to do
         raise BadStrategy(f"{file}:{line}: {error}") from error
-    except MarketAgentError:
-        raise  # already says what to do
     except SyntaxError as error:
-        raise BadStrategy(f"{error.filename or file}:{error.lineno}: {error.msg}") from error
-    except Exception as error:  # a user's program may raise anything; none of it is ours to swallow
-        raise BadStrategy(f"{file}:{_line(error, file)}: {type(error).__name__}: {error}") from error
+        nameless = error.filename in (None, "<string>", "<unknown>")  # of an eval inside the file, not of a file
+        where = f"{file}:{_line(error, file) or 1}" if nameless else f"{error.filename}:{error.lineno or 1}"
+        raise BadStrategy(f"{where}: {error.msg}") from error
+    except (Exception, SystemExit) as error:  # a user's program may raise anything; none of it is ours to swallow
+        text = " ".join(str(error).split())
+        line = _line(error, file) or _signals_line(file, kind)
+        raise BadStrategy(f"{file}:{line}: {type(error).__name__}{': ' if text else ''}{text}") from error
 
 
-def _line(error: BaseException, file: Path) -> int:
+def _line(error: BaseException, file: Path) -> int | None:
     """The last line of `file` that the error came through."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
-    return next((line for line in reversed(lines) if line), 1)
+    return next((line for line in reversed(lines) if line), None)
+
+
+def _signals_line(file: Path, kind: type[Strategy] | None) -> int:
+    """Where `kind` defines its signals(); where it begins, if it does not."""
+    if kind is None:
+        return 1
+    code = getattr(vars(kind).get("signals"), "__code__", None)
+    return code.co_firstlineno if code else _class_line(kind, file.read_bytes())
+
+
+def _class_line(kind: type[Strategy], source: bytes) -> int:
+    found = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef))
+    return next((node.lineno for node in found if node.name == kind.__name__), 1)

@@ -7,6 +7,7 @@ stands in for a limit on money that was mistyped.
 
 import os
 import stat
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from marketagent.errors import BadConfig, did_you_mean
+from marketagent.errors import BadConfig, NotPermitted, did_you_mean
 
 CONFIG = "config.toml"
 SECRETS = {  # name in [keys] -> environment variable, as each vendor's own SDK calls it
@@ -75,7 +76,10 @@ class Settings:
 
 def _home(environ: Mapping[str, str]) -> tuple[Path, str]:
     if chosen := environ.get("MA_HOME"):
-        return Path(chosen).expanduser().absolute(), "MA_HOME"
+        try:
+            return Path(chosen).expanduser().absolute(), "MA_HOME"
+        except RuntimeError as error:
+            raise BadConfig(f"MA_HOME is {chosen!r}: {error}") from error
     from platformdirs import user_data_path  # 30 ms, and most users set MA_HOME
 
     return user_data_path("market-agent", appauthor=False), "default"
@@ -83,6 +87,8 @@ def _home(environ: Mapping[str, str]) -> tuple[Path, str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BadConfig(f"{path} is not a file")
         with path.open("rb") as file:
             return tomllib.load(file)
     except FileNotFoundError:
@@ -91,6 +97,8 @@ def _read(path: Path) -> dict[str, Any]:
         return {}  # the home is a file: said where the home is opened, with the right code
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadConfig(f"{path}: {error}") from error
+    except PermissionError as error:
+        raise NotPermitted(f"{path} cannot be read: permission denied") from error
     except OSError as error:
         raise BadConfig(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -114,7 +122,7 @@ def _checked(name: str, value: Any, path: Path) -> str | float:
         if isinstance(value, str):
             return value
         raise BadConfig(f"{path}: {name} is {value!r}; it must be text")
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max:
         return float(value)
     raise BadConfig(f"{path}: {name} is {value!r}; it must be a finite number of at least 0")
 

@@ -45,6 +45,9 @@ class Decisions:
 
     def reasoning(self, t: int, n: int) -> str:
         action = ACTIONS[int(self.action[t, n])]
+        bars = int(self.panel.has_bar[: t + 1, n].sum())
+        if bars < self.strategy.warmup:
+            return f"{action} ({bars} bars are stored, the strategy needs {self.strategy.warmup})"
         text = explain(self.signals, self.strategy.weights, t, n, action=action, threshold=self.strategy.threshold)
         return text if self.due[t] else f"{text}; not due, decides {self.strategy.rebalance}"
 
@@ -52,13 +55,17 @@ class Decisions:
 def decide(strategy: Strategy, panel: Panel, opinions: Opinions | None = None) -> Decisions:
     """Every decision of `strategy` over `panel`; row t rests on rows up to t and is the same in a longer panel.
 
-    Raises BadStrategy when the signals have the wrong shape or are none.
+    The strategy gets arrays it cannot write to. Raises BadStrategy when the signals have the wrong shape or are
+    none, or their weights cannot weigh.
     """
+    panel = panel.locked()
     signals = _checked(strategy, strategy.signals(panel, opinions or {}), panel)
     scored = ensemble(signals, strategy.weights)
-    # A symbol without a bar on a session is not decided on: there is no close to decide at.
-    score = np.where(panel.has_bar, scored.score, np.nan)
-    scored = type(scored)(score, scored.confidence)
+    # A symbol without a bar on a session is not decided on: there is no close to decide at. Nor is one with fewer
+    # bars than the strategy needs: some of its signals may speak already, but not all.
+    ready = panel.has_bar & (np.cumsum(panel.has_bar, axis=0) >= strategy.warmup)
+    score = np.where(ready, scored.score, np.nan)
+    scored = type(scored)(score, np.where(ready, scored.confidence, 0.0))
     action = act(scored, threshold=strategy.threshold, min_confidence=strategy.min_confidence)
     targets = target_weights(
         action,
@@ -90,4 +97,9 @@ def _checked(strategy: Strategy, signals: object, panel: Panel) -> dict[str, Sig
             raise BadStrategy(f"{name}.signals() gave {type(signal).__name__} for {key!r}; it must be a Signal")
         if signal.value.shape != panel.shape:
             raise BadStrategy(f"signal {key!r} of {name} is {signal.value.shape}; the panel is {panel.shape}")
+        weight = strategy.weights.get(key, 1.0)
+        if not 0 <= weight < np.inf:
+            raise BadStrategy(f"the weight of signal {key!r} of {name} is {weight!r}; it must be 0 or more")
+    if not any(strategy.weights.get(key, 1.0) for key in signals):
+        raise BadStrategy(f"the signals of {name} all have the weight 0; one must have more")
     return signals

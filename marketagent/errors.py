@@ -86,10 +86,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
     >>> did_you_mean("momentun", ["momentum", "ensemble"])
     '; did you mean momentum?'
+    >>> did_you_mean("aaple", ["AAPL", "IBM"])
+    '; did you mean AAPL?'
     >>> did_you_mean("zzz", ["momentum"])
     ''
     """
     from difflib import get_close_matches
 
-    near = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+    spelled = {each.lower(): each for each in known}
+    near = get_close_matches(word.lower(), list(spelled), n=1, cutoff=0.6)
+    return f"; did you mean {spelled[near[0]]}?" if near else ""

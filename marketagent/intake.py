@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from marketagent.errors import BadData, MarketAgentError
+from marketagent.errors import BadData, MarketAgentError, NoData
 from marketagent.home import disk_error
 from marketagent.records import Fetched
 from marketagent.show import say
@@ -45,15 +45,18 @@ def take_all(
                 continue
             try:
                 timeframe, merged, notes = take(home, batch, now, timeout_s=timeout_s)
-            except BadData as error:
-                taken.failed[batch.name] = error
+            except (BadData, NoData) as error:
+                taken.failed[batch.name] = error  # of this file alone; anything else would meet the next one too
                 continue
             for note in notes:
                 say(note)
             for one in merged:
                 taken.fetched[one.symbol] = _joined(taken.fetched.get(one.symbol), one, batch.source, timeframe)
     if taken.failed and not taken.fetched:
-        raise next(iter(taken.failed.values()))
+        *others, last = taken.failed.values()
+        for other in others:
+            say(other)
+        raise last
     return taken
 
 
@@ -89,12 +92,13 @@ def take(home: Path, batch: Batch, now: datetime, *, timeout_s: float) -> tuple[
             if known_fingerprint(con, batch.fingerprint):
                 return *unchanged(con, origin), []
             copy_calendar(con, calendar)
-        staged = stage(batch.path, batch.options, calendar, folder)
+        staged = stage(batch.path, batch.options, calendar, folder, now)
         with opened(home / MARKET, write=True, timeout_s=timeout_s) as con:
             # Two runs may have read the same file at once: the first to get here has stored it.
             if known_fingerprint(con, batch.fingerprint):
                 return *unchanged(con, origin), []
-            return staged.timeframe, merge(con, staged, origin, now), list(staged.notes)
+            merged, notes = merge(con, staged, origin, now)
+            return staged.timeframe, merged, [*staged.notes, *notes]
 
 
 @contextmanager
@@ -103,10 +107,18 @@ def working_folder(home: Path) -> Iterator[Path]:
     parent = home / "tmp"
     try:
         parent.mkdir(mode=0o700, exist_ok=True)
-        for left in parent.iterdir():
-            if time.time() - left.stat().st_mtime > _OLD_S:
-                shutil.rmtree(left, ignore_errors=True)
+        _sweep(parent)
         with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as folder:
             yield Path(folder)
     except OSError as error:
         raise disk_error(error, parent) from error
+
+
+def _sweep(parent: Path) -> None:
+    for left in parent.iterdir():
+        try:
+            age = time.time() - left.stat().st_mtime
+        except FileNotFoundError:
+            continue  # another run has ended meanwhile and taken its folder with it
+        if age > _OLD_S:
+            shutil.rmtree(left, ignore_errors=True)

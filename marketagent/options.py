@@ -1,6 +1,7 @@
 """What the options of several commands mean, so that ``--format`` or ``--set`` is one thing everywhere."""
 
 import os
+import sys
 from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ import typer
 
 from marketagent import pipe
 from marketagent.config import Settings
-from marketagent.errors import UsageError, did_you_mean
+from marketagent.errors import NoData, UsageError, did_you_mean
 
 Symbols = Annotated[
     list[str] | None,
@@ -38,6 +39,14 @@ Fractional = Annotated[bool, typer.Option("--fractional", help="Trade parts of a
 def new_run(settings: Settings) -> str:
     """A run id for this command."""
     return pipe.new_run_id(settings.now, os.urandom(4))
+
+
+def symbols_or_all(names: Sequence[str] | None, settings: Settings) -> pipe.Input:
+    """The symbols of the arguments or of stdin; none means all there are, unless a stage before had none to give."""
+    given = pipe.symbols_in(names, sys.stdin, settings.watchlists)
+    if not given.symbols and (given.up or given.incomplete):
+        raise NoData(f"no symbols arrived on stdin{f': {given.incomplete}' if given.incomplete else ''}")
+    return given
 
 
 def pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
@@ -95,6 +104,13 @@ def positive(value: float, option: str) -> float:
     """`value` if it is finite and above 0."""
     if not 0 < value < float("inf"):
         raise UsageError(f"{option} {value:g} must be above 0")
+    return value
+
+
+def at_least_0(value: float, option: str) -> float:
+    """`value` unless it is negative or not a number, which no limit is smaller than."""
+    if not value >= 0:
+        raise UsageError(f"{option} {value:g} must be at least 0")
     return value
 
 

@@ -13,6 +13,15 @@ def cut(quantity: Array, steps: float) -> Array:
     return np.trunc(quantity * steps + np.copysign(_HAIR, quantity)) / steps
 
 
+def snap(quantity: Array, steps: float) -> Array:
+    """`quantity`, a sum or difference of whole steps, without what adding floats left on it.
+
+    >>> float(snap(np.array(0.1 + 0.2), FRACTIONAL))
+    0.3
+    """
+    return np.rint(quantity * steps) / steps
+
+
 def order_quantities(targets: Array, shares: Array, close: Array, equity: float, *, band: float, steps: float) -> Array:
     """(N,) shares to buy (+) or sell (-) so that each symbol has its target share of `equity`.
 
@@ -34,4 +43,4 @@ def order_quantities(targets: Array, shares: Array, close: Array, equity: float,
         if band >= 1:
             near |= shares * targets > 0
     alone = np.isnan(targets) | np.isnan(close) | near
-    return np.where(alone, 0.0, wanted - shares)
+    return np.where(alone, 0.0, snap(wanted - shares, steps))

@@ -16,12 +16,15 @@ longer one. A rule on the price level itself (``close > 5``) belongs on ``panel.
 
 The factor is computed here, at read time, from what is stored: half a history stored before a split and
 half after it give the same panel as all at once.
+
+What is computed here cannot be written to, and `locked` gives a panel whose prices cannot either: that is what a
+strategy gets, so that no slip in its arithmetic changes the prices that its decisions are traded on.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,18 +69,18 @@ class Panel:
 
     @cached_property
     def has_bar(self) -> NDArray[np.bool_]:
-        return np.isfinite(self.raw.close)
+        return _read_only(np.isfinite(self.raw.close))
 
     @cached_property
     def last_bar(self) -> NDArray[np.int64]:
         """(T, N): the row of the newest bar at or before each row, -1 before the first."""
         rows = np.arange(len(self.sessions))[:, None]
-        return np.maximum.accumulate(np.where(self.has_bar, rows, -1), axis=0)
+        return _read_only(np.maximum.accumulate(np.where(self.has_bar, rows, -1), axis=0))
 
     @cached_property
     def split_factor(self) -> Array:
         """(T, N): shares today per share at the first bar."""
-        return np.multiply.accumulate(np.where(self._after_first, self.split, 1.0), axis=0)
+        return _read_only(np.multiply.accumulate(np.where(self._after_first, self.split, 1.0), axis=0))
 
     @cached_property
     def mark(self) -> Array:
@@ -86,7 +89,7 @@ class Panel:
         newest = np.maximum(self.last_bar, 0)
         price = self.raw.close[newest, columns]
         since = self.split_factor / self.split_factor[newest, columns]
-        return np.where(self.last_bar >= 0, price / since, 0.0)
+        return _read_only(np.where(self.last_bar >= 0, price / since, 0.0))
 
     @cached_property
     def factor(self) -> Array:
@@ -94,63 +97,54 @@ class Panel:
         step = np.where(self._after_first, self.split, 1.0)
         t, n = np.nonzero((self.dividend > 0) & self._after_first)
         step[t, n] *= 1 + self.dividend[t, n] / self.mark[t, n]  # the mark is the close, or stands in for it
-        return np.multiply.accumulate(step, axis=0)
+        return _read_only(np.multiply.accumulate(step, axis=0))
 
     @cached_property
     def open(self) -> Array:
-        return self.raw.open * self.factor
+        return _read_only(self.raw.open * self.factor)
 
     @cached_property
     def high(self) -> Array:
-        return self.raw.high * self.factor
+        return _read_only(self.raw.high * self.factor)
 
     @cached_property
     def low(self) -> Array:
-        return self.raw.low * self.factor
+        return _read_only(self.raw.low * self.factor)
 
     @cached_property
     def close(self) -> Array:
-        return self.raw.close * self.factor
+        return _read_only(self.raw.close * self.factor)
 
     @cached_property
     def volume(self) -> Array:
         """(T, N): shares of the first bar's kind, so that price times volume stays comparable over a split."""
-        return self.raw.volume / self.split_factor
+        return _read_only(self.raw.volume / self.split_factor)
 
     @cached_property
     def returns(self) -> Array:
         """(T, N): total return of each bar on the symbol's bar before it; NaN at the first and without a bar."""
-        before = np.vstack([np.full((1, len(self.symbols)), -1), self.last_bar[:-1]])
+        before = self._bar_before
         columns = np.arange(len(self.symbols))
         base = self.close[np.maximum(before, 0), columns]
-        return np.where(before >= 0, self.close / base - 1, np.nan)
+        return _read_only(np.where(before >= 0, self.close / base - 1, np.nan))
 
     def head(self, rows: int) -> "Panel":
         """The first `rows` sessions, as if the rest had not happened."""
-        raw = Raw(**{name: getattr(self.raw, name)[:rows] for name in Raw.__dataclass_fields__})
-        return Panel(
-            self.sessions[:rows],
-            self.symbols,
-            raw,
-            self.split[:rows],
-            self.dividend[:rows],
-            self.sources,
-            self.timeframe,
-        )
+        return self._of(lambda values: values[:rows])
 
     def only(self, symbols: Sequence[str]) -> "Panel":
         """The same sessions with some of the symbols, in the order they have here."""
-        kept = [n for n, symbol in enumerate(self.symbols) if symbol in set(symbols)]
-        raw = Raw(**{name: getattr(self.raw, name)[:, kept] for name in Raw.__dataclass_fields__})
-        return Panel(
-            self.sessions,
-            tuple(self.symbols[n] for n in kept),
-            raw,
-            self.split[:, kept],
-            self.dividend[:, kept],
-            tuple(self.sources[n] for n in kept),
-            self.timeframe,
+        wanted = set(symbols)
+        kept = [n for n, symbol in enumerate(self.symbols) if symbol in wanted]
+        return replace(
+            self._of(lambda values: values if values.ndim == 1 else values[:, kept]),
+            symbols=tuple(self.symbols[n] for n in kept),
+            sources=tuple(self.sources[n] for n in kept) if self.sources else (),
         )
+
+    def locked(self) -> "Panel":
+        """The same panel on arrays that cannot be written to."""
+        return self._of(lambda values: _read_only(values.view()))
 
     def row(self, session: np.datetime64) -> int:
         """The row of the newest session at or before `session`, -1 if there is none."""
@@ -161,12 +155,29 @@ class Panel:
         import pandas as pd  # 0.6 s of import that no command pays for
 
         values = getattr(self.raw if raw else self, field)
-        return pd.DataFrame(values, index=pd.DatetimeIndex(self.sessions), columns=list(self.symbols))
+        return pd.DataFrame(values.copy(), index=pd.DatetimeIndex(self.sessions), columns=list(self.symbols))
+
+    @property
+    def _bar_before(self) -> NDArray[np.int64]:
+        """(T, N): the row of the newest bar before each row, -1 where there is none."""
+        return np.vstack([np.full((1, len(self.symbols)), -1), self.last_bar])[:-1]
 
     @property
     def _after_first(self) -> NDArray[np.bool_]:
         """(T, N): rows after a symbol's first bar: only there can an action touch a holder."""
-        return np.vstack([np.zeros((1, len(self.symbols)), dtype=bool), self.last_bar[:-1] >= 0])
+        return np.asarray(self._bar_before >= 0)
+
+    def _of(self, part: Callable[[Any], Any]) -> "Panel":
+        """The panel with `part` taken of every array; what is computed from them is computed anew."""
+        raw = Raw(**{name: part(getattr(self.raw, name)) for name in Raw.__dataclass_fields__})
+        return replace(
+            self, sessions=part(self.sessions), raw=raw, split=part(self.split), dividend=part(self.dividend)
+        )
+
+
+def _read_only(values: NDArray[Any]) -> NDArray[Any]:
+    values.flags.writeable = False
+    return values
 
 
 def empty(sessions: Sessions, symbols: Sequence[str], sources: Sequence[str] = (), timeframe: str = "1d") -> Panel:

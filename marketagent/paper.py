@@ -1,7 +1,8 @@
 """The local paper account as a command sees it: a sealed stream in, its orders out; what it holds, what it ordered."""
 
+import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from datetime import date, datetime
@@ -12,7 +13,7 @@ import numpy as np
 from marketagent import home as homes
 from marketagent import journal, trading
 from marketagent.brokers.local import Account, Ticket, advance, fill_at_close
-from marketagent.errors import BadConfig, Busy, NoData, Refused
+from marketagent.errors import BadConfig, MarketAgentError, NoData, Refused
 from marketagent.journal import Journal
 from marketagent.pipe import Sealed
 from marketagent.records import CASH, Decision, Order, Position
@@ -22,40 +23,45 @@ from marketagent.store.market import Market, read_market
 from marketagent.trading import Stream, Terms
 
 HALT = "HALT"
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
 def trade(home: Path, sealed: Sealed, terms: Terms, now: datetime, *, timeout_s: float) -> list[Order]:
     """Trade the decisions of `sealed`, each once; returns the orders of this run as they stand afterwards."""
     with _account(home, terms, timeout_s, write=True) as book:
-        trading.refuse_done(book, sealed.begin.run)
+        trading.refuse_done(book, sealed.begin.run, terms.account)
         stream = _stream(sealed, terms)
         if stream is None:
             return []
+        _say_decided(book, stream, terms)
         cids = trading.trade(book, stream, _market(home, book, stream, terms, timeout_s), terms, now)
-        orders = [order(row) for row in _orders(book, terms.account) if row["cid"] in cids]
-        everything = [dict(row) for row in _orders(book, terms.account)]
-    try:
-        runs.copy_orders(home, everything, timeout_s=timeout_s)
-    except Busy as error:
-        say(f"{error}; the orders are in the journal, the copy for study follows with the next ma trade")
-    return orders
+        everything = _orders(book, terms.account)
+        _copy(home, everything, timeout_s)
+    return [order(row) for row in everything if row["cid"] in cids]
 
 
 def plan(home: Path, sealed: Sealed, terms: Terms, *, timeout_s: float) -> list[Order]:
     """What `trade` would order, by the same steps, with nothing written."""
     with _account(home, terms, timeout_s, write=False) as book:
-        trading.refuse_done(book, sealed.begin.run)
+        trading.refuse_done(book, sealed.begin.run, terms.account)
         stream = _stream(sealed, terms)
         if stream is None:
             return []
+        _say_decided(book, stream, terms)
         market = _market(home, book, stream, terms, timeout_s)
         account = trading.read_account(book, terms, stream.session)
-        *_, account = account, *trading.caught_up(account, market, stream.session, terms.costs)
-        decided = trading.read_decided(book, terms.account, stream)
-        trading.refuse_old(account, stream, decided)
-        tickets = trading.plan(stream, account, market, terms, decided)
-        tickets = _foreseen(account, tickets, market, terms, stream)
-    return [_planned(terms.account, stream, ticket) for ticket in tickets]
+        if trading.is_begun(book, stream):
+            rows = book.rows("SELECT cid FROM orders WHERE run = ?", (stream.run,))
+            mine = frozenset(row["cid"] for row in rows)
+        else:
+            decided = trading.read_decided(book, terms.account, stream)
+            trading.refuse_stale(account, stream, market, decided)
+            *_, account = account, *trading.caught_up(account, market, stream.session, terms)
+            tickets = trading.plan(stream, account, market, terms, decided)
+            account = replace(account, waiting=(*account.waiting, *tickets))
+            mine = frozenset(ticket.cid for ticket in tickets)
+    foreseen = _foreseen(replace(account, settled=()), mine, market, terms, stream)
+    return [_planned(terms.account, stream, ticket) for ticket in sorted(foreseen, key=lambda each: each.symbol)]
 
 
 def positions(home: Path, account: str, *, timeout_s: float) -> list[Position]:
@@ -65,7 +71,7 @@ def positions(home: Path, account: str, *, timeout_s: float) -> list[Position]:
         owner = book.rows("SELECT cash, settled_through FROM accounts WHERE account = ?", (account,))
         held = book.rows("SELECT * FROM positions WHERE account = ? ORDER BY symbol", (account,))
     if not owner:
-        raise NoData(f"account {account} has not traded yet; run: ma score AAPL | ma trade")
+        raise _untraded(account)
     cash, session = owner[0]["cash"], owner[0]["settled_through"]
     equity = cash + sum(row["quantity"] * row["price"] for row in held)
 
@@ -80,10 +86,14 @@ def positions(home: Path, account: str, *, timeout_s: float) -> list[Position]:
 
 
 def orders(home: Path, account: str, *, timeout_s: float) -> list[Order]:
-    """Every order of `account`, oldest session first."""
+    """Every order of `account`, oldest session first; raises NoData for an account that never traded."""
     homes.check(home)
     with journal.opened(home, timeout_s=timeout_s) as book:
-        return [order(row) for row in _orders(book, account)]
+        known = book.rows("SELECT 1 FROM accounts WHERE account = ?", (account,))
+        found = _orders(book, account)
+    if not known:
+        raise _untraded(account)
+    return [order(row) for row in found]
 
 
 def order(row: sqlite3.Row) -> Order:
@@ -91,15 +101,39 @@ def order(row: sqlite3.Row) -> Order:
     return Order(**{field.name: row[field.name] for field in fields(Order) if field.name != "kind"})
 
 
+def _untraded(account: str) -> NoData:
+    return NoData(f"account {account[:40]} has not traded yet; run: ma score AAPL | ma trade")
+
+
 @contextmanager
 def _account(home: Path, terms: Terms, timeout_s: float, *, write: bool) -> Iterator[Journal]:
     homes.check(home, write=write)
-    if not terms.account.replace("-", "").replace("_", "").isalnum() or len(terms.account) > 40:
-        raise BadConfig(f"account {terms.account!r} must be letters, digits, - and _, at most 40")
-    if write and (home / HALT).exists():
-        raise Refused(f"{home / HALT} exists: all trading is stopped; remove the file to go on")
-    with trading.locked(home, terms.account, timeout_s), journal.opened(home, timeout_s=timeout_s) as book:
-        yield book
+    if not _NAME.fullmatch(terms.account):
+        raise BadConfig(f"account {terms.account[:60]!a} must be ASCII letters, digits, - and _, at most 40")
+    with trading.locked(home, terms.account, timeout_s):
+        # Looked for with the account locked: whoever stopped trading while we waited for it meant us, too.
+        if write and (home / HALT).exists():
+            raise Refused(f"{home / HALT} exists: all trading is stopped; remove the file to go on")
+        with journal.opened(home, timeout_s=timeout_s) as book:
+            yield book
+
+
+def _say_decided(book: Journal, stream: Stream, terms: Terms) -> None:
+    """Say that decisions were traded before: whoever scores again with other parameters would wonder."""
+    before = trading.read_decided(book, terms.account, stream) & {each.symbol for each in stream.decisions}
+    if before and not trading.is_begun(book, stream):
+        say(
+            f"{len(before)} of {len(stream.decisions)} decisions of {stream.strategy} on {stream.session} were traded"
+            " before and count once: nothing more is ordered for them"
+        )
+
+
+def _copy(home: Path, rows: Sequence[sqlite3.Row], timeout_s: float) -> None:
+    try:
+        runs.copy_orders(home, [dict(row) for row in rows], timeout_s=timeout_s)
+    except MarketAgentError as error:
+        # The orders are placed and in the journal: that their copy for study failed must not read as if they were not.
+        say(f"{error}; the orders are in the journal, the copy for study follows with the next ma trade")
 
 
 def _stream(sealed: Sealed, terms: Terms) -> Stream | None:
@@ -111,9 +145,11 @@ def _stream(sealed: Sealed, terms: Terms) -> Stream | None:
 def _market(home: Path, book: Journal, stream: Stream, terms: Terms, timeout_s: float) -> Market:
     """The prices of all that is decided on, held or waited for; the stream's session must be one of them."""
     account = trading.read_account(book, terms, stream.session)
-    symbols = {decision.symbol for decision in stream.decisions} | set(account.shares)
-    symbols |= {ticket.symbol for ticket in account.waiting}
+    held = {*account.shares, *(ticket.symbol for ticket in account.waiting)}
+    symbols = {decision.symbol for decision in stream.decisions} | held
     market = read_market(home, sorted(symbols), timeout_s=timeout_s)
+    # A store made anew may lack what the account holds: it would be valued, or written down, without it.
+    market.require(account.session, held)
     missing = sorted({decision.symbol for decision in stream.decisions} - set(market.panel.symbols))
     if missing:
         raise NoData(f"no bars are stored of {', '.join(missing)}; run: ma fetch {' '.join(missing)}")
@@ -123,16 +159,17 @@ def _market(home: Path, book: Journal, stream: Stream, terms: Terms, timeout_s: 
     return market
 
 
-def _foreseen(account: Account, tickets: list[Ticket], market: Market, terms: Terms, stream: Stream) -> list[Ticket]:
-    """The planned orders with their fills where the prices for them are stored already."""
-    waiting = replace(account, waiting=(*account.waiting, *tickets), settled=())
-    mine = frozenset(ticket.cid for ticket in tickets)
+def _foreseen(account: Account, mine: frozenset[str], market: Market, terms: Terms, stream: Stream) -> list[Ticket]:
+    """The orders `mine` of those that wait, with their fills where the prices for them are stored already."""
+    waiting = [ticket for ticket in account.waiting if ticket.cid in mine]
+    if not waiting or account.session != stream.session:
+        return waiting
     if terms.fill == "last":
-        after = fill_at_close(waiting, market.panel, terms.costs, mine)
-    elif tickets and account.session == stream.session and trading.next_session(waiting, market):
-        after = advance(waiting, market.panel, terms.costs)
+        after = fill_at_close(account, market.panel, terms.costs, mine, fractional=terms.fractional)
+    elif trading.next_session(account, market):
+        after = advance(account, market.panel, terms.costs, fractional=terms.fractional)
     else:
-        return tickets
+        return waiting
     return [ticket for ticket in after.settled if ticket.cid in mine]
 
 

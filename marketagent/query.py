@@ -3,10 +3,13 @@
 It stands above the store because it joins two worlds: the store's files and the journal. The query runs in a DuckDB
 of its own in memory. The three files are attached read-only under their turnstiles; the journal's tables are copied
 in, since SQLite's file is another program's format. Then every door to the outside is locked: a query can neither
-write a file, nor read one, nor load an extension.
+write a file, nor read one, nor load an extension. Its answer is kept as a table in memory and the files are let go
+before the first row is read from it: whoever reads slowly keeps nobody waiting.
 """
 
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +20,7 @@ import duckdb
 from marketagent import home as homes
 from marketagent import journal
 from marketagent.errors import UsageError
+from marketagent.store import faults
 from marketagent.store.connection import Connection
 from marketagent.store.database import KINDS, opened
 from marketagent.store.turnstile import held
@@ -30,19 +34,27 @@ _JOURNAL = {
 }
 
 
-def ask(home: Path, statement: str, *, limit: int = 0, timeout_s: float) -> list[dict[str, Any]]:
+def ask(home: Path, statement: str, *, limit: int = 0, timeout_s: float) -> Iterator[dict[str, Any]]:
     """The rows of `statement` as dictionaries of JSON values, at most `limit` unless 0; raises UsageError for bad SQL."""
     homes.check(home)
     for kind in KINDS:
         with opened(home / f"{kind}.duckdb", timeout_s=timeout_s):
             pass  # checks the file and brings it up to date; attaching does neither
-    with ExitStack() as locks, duckdb.connect(config={"autoinstall_known_extensions": "false"}) as raw:
+    spilled = str(home / "tmp" / "sql")  # else DuckDB makes a folder where the user stands
+    raw = duckdb.connect(config={"autoinstall_known_extensions": "false", "temp_directory": spilled})
+    try:
         con = Connection(raw)
         _copy_journal(con, home, timeout_s)
-        for kind in KINDS:
-            locks.enter_context(held((home / f"{kind}.duckdb").resolve(), timeout_s))
-        _attach(con, home)
-        return _rows(con, statement, limit)
+        with ExitStack() as locks:
+            for kind in KINDS:
+                locks.enter_context(held((home / f"{kind}.duckdb").resolve(), timeout_s))
+            _attach(con, home)
+            found = _answered(con, home, statement, limit)
+            _detach(con)
+    except BaseException:
+        raw.close()
+        raise
+    return _rows(raw, found)
 
 
 def _copy_journal(con: Connection, home: Path, timeout_s: float) -> None:
@@ -74,17 +86,56 @@ def _attach(con: Connection, home: Path) -> None:
     )
 
 
-def _rows(con: Connection, statement: str, limit: int) -> list[dict[str, Any]]:
+def _detach(con: Connection) -> None:
+    con.execute("USE memory; " + "; ".join(f"DETACH DATABASE IF EXISTS {kind}" for kind in KINDS))
+
+
+@dataclass
+class _Found:
+    """The answer: rows that are here, or None for those of the table ``ma_answer``."""
+
+    names: list[str]
+    rows: list[tuple[Any, ...]] | None
+
+
+def _answered(con: Connection, home: Path, statement: str, limit: int) -> _Found:
     try:
-        found = con.execute(statement)
+        parts = con.raw.extract_statements(statement.encode().decode())
+        if not parts:
+            raise UsageError('the query is empty; run: ma sql "select symbol, count(*) from bars group by 1"')
+        *before, last = parts
+        for each in before:
+            con.raw.execute(each)
+        if last.type is duckdb.StatementType.SELECT:
+            most = f"LIMIT {limit}" if limit else ""
+            con.execute(f"CREATE TEMP TABLE ma_answer AS FROM (\n{last.query.strip().rstrip(';')}\n) {most}")
+            return _Found([row[0] for row in con.execute("DESCRIBE ma_answer").fetchall()], None)
+        found = con.raw.execute(last)
         if found.description is None:
-            return []
-        names = _unique([column[0] for column in found.description])
-        rows = found.fetchmany(limit) if limit else found.fetchall()
+            return _Found([], [])
+        return _Found(_unique([column[0] for column in found.description]), found.fetchall()[: limit or None])
     except duckdb.Error as error:
+        for path in (home / f"{kind}.duckdb" for kind in KINDS):
+            if str(path) in str(error) and (damage := faults.meaning(error, path, opening=False)):
+                raise damage from error
         text = str(error).strip().partition("\n\n")[0].replace("\n", " ")
         raise UsageError(f"the query failed: {text}") from error
-    return [dict(zip(names, map(_plain, row), strict=True)) for row in rows]
+    except UnicodeError as error:
+        raise UsageError("the query is not UTF-8 text") from error
+
+
+def _rows(raw: duckdb.DuckDBPyConnection, found: _Found) -> Iterator[dict[str, Any]]:
+    with raw:
+        if found.rows is None:
+            cursor = raw.execute("FROM ma_answer")
+            while some := cursor.fetchmany(10_000):
+                yield from (_record(found.names, row) for row in some)
+            return
+        yield from (_record(found.names, row) for row in found.rows)
+
+
+def _record(names: list[str], row: tuple[Any, ...]) -> dict[str, Any]:
+    return dict(zip(names, map(_plain, row), strict=True))
 
 
 def _unique(names: list[str]) -> list[str]:

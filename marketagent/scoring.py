@@ -1,6 +1,6 @@
 """From the store to decisions: what ``ma score`` and ``ma backtest`` do before they part ways."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -37,12 +37,14 @@ def decided(
 ) -> Decisions:
     """The decisions of `strategy` over all sessions of `view`, from each symbol's first stored bar on."""
     panel = read_panel(home, symbols, last=view.last, source=view.source, known_at=view.known_at, timeout_s=timeout_s)
-    return decided_on(home, loaded, strategy, panel, timeout_s=timeout_s)
+    return decided_on(home, loaded, strategy, panel, view, timeout_s=timeout_s)
 
 
-def decided_on(home: Path, loaded: Loaded, strategy: Strategy, panel: Panel, *, timeout_s: float) -> Decisions:
+def decided_on(
+    home: Path, loaded: Loaded, strategy: Strategy, panel: Panel, view: View, *, timeout_s: float
+) -> Decisions:
     """The decisions of `strategy` on `panel`, with the stored opinions of its symbols."""
-    opinions = read_opinions(home, panel, timeout_s=timeout_s)
+    opinions = read_opinions(home, panel, known_at=view.known_at, timeout_s=timeout_s)
     with blame(loaded.file, loaded.kind):
         return decide(strategy, panel, opinions)
 
@@ -58,34 +60,42 @@ def require_session(home: Path, panel: Panel, asked: date | None, *, timeout_s: 
     raise NoData(f"no bars are stored for {asked}; the last session stored before it is {last}")
 
 
-def unfit(home: Path, panel: Panel, warmup: int, *, timeout_s: float) -> dict[str, str]:
+def unfit(home: Path, panel: Panel, warmup: int, view: View, *, timeout_s: float) -> dict[str, str]:
     """Symbols that must not be decided on at the panel's last session, each with the reason.
 
-    Those without a bar on it, with fewer bars than the strategy needs, or with a refused row among those.
+    Those without a bar on it, or with a refused row among the bars the strategy looks at. One that is too young is
+    decided on like in the backtest: it holds.
     """
-    last = panel.sessions[-1]
-    first = panel.sessions[max(0, len(panel.sessions) - max(warmup, 1))]
-    bad = read_quarantined(home, panel.symbols, first.astype(date), last.astype(date), timeout_s=timeout_s)
+    bad = read_quarantined(home, panel, known_at=view.known_at, timeout_s=timeout_s)
     reasons: dict[str, str] = {}
     for n, symbol in enumerate(panel.symbols):
-        newest = panel.last_bar[-1, n]
-        count = int(panel.has_bar[:, n].sum())
-        if newest != len(panel.sessions) - 1:
-            reasons[symbol] = f"no bar on {last}; its last is {panel.sessions[newest]}; run: ma fetch {symbol}"
-        elif symbol in bad:
+        rows = np.flatnonzero(panel.has_bar[:, n])
+        needed = int(rows[max(0, len(rows) - max(warmup, 1))])  # the row of the oldest bar the strategy looks at
+        refused = {t: reason for t, reason in bad.get(symbol, {}).items() if t >= needed}
+        if refused:
+            t = max(refused)
             reasons[symbol] = (
-                f"a refused row within its last {warmup} sessions: {bad[symbol]} (ma sql 'from quarantine')"
+                f"its row of {panel.sessions[t]} was refused, within the {warmup} bars the strategy needs:"
+                f" {refused[t]} (ma sql 'from quarantine')"
             )
-        elif count < warmup:
-            reasons[symbol] = f"{count} bars are stored, the strategy needs {warmup}"
+        elif rows[-1] != len(panel.sessions) - 1:
+            last = panel.sessions[-1]
+            reasons[symbol] = f"no bar on {last}; its last is {panel.sessions[rows[-1]]}; run: ma fetch {symbol}"
     return reasons
 
 
-def records(decisions: Decisions, loaded: Loaded, params: Mapping[str, Any]) -> Iterator[Decision]:
-    """The last row of `decisions`, a record a symbol."""
+def records(
+    decisions: Decisions, loaded: Loaded, params: Mapping[str, Any], unfit: Collection[str] = ()
+) -> Iterator[Decision]:
+    """The last row of `decisions`, a record a symbol but the `unfit` ones.
+
+    Those were decided on, too, with all others: a rank among symbols must be the one the backtest has.
+    """
     panel, strategy = decisions.panel, decisions.strategy
     t = len(panel.sessions) - 1
     for n, symbol in enumerate(panel.symbols):
+        if symbol in unfit:
+            continue
         yield Decision(
             symbol=symbol,
             session=str(panel.sessions[t]),

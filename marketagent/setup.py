@@ -13,7 +13,7 @@ _AHEAD = timedelta(days=365)  # with less of it left, the calendar is taken anew
 
 def ready(home: Path, now: datetime, *, timeout_s: float) -> list[str]:
     """Make what is missing in `home`, its calendar too; the names of what was made, nothing if it was ready."""
-    made = init(home, now) if not _is_marked(home) else []
+    made = init(home, now) if not homes.is_marked(home) else []
     homes.check(home, write=True)
     with opened(home / MARKET, timeout_s=timeout_s) as con:
         end = calendar_end(con)
@@ -22,7 +22,3 @@ def ready(home: Path, now: datetime, *, timeout_s: float) -> list[str]:
             write_calendar(con, now.date())
         made.append("calendar")
     return made
-
-
-def _is_marked(home: Path) -> bool:
-    return home.is_dir() and homes.is_marked(home)

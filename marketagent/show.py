@@ -189,7 +189,7 @@ def _table(kind: str, records: list[dict[str, Any]], screen: Screen) -> str:
     for name in reversed(optional):
         if _width(columns) > screen.width:
             columns.pop(name, None)
-    right = [name for name in columns if any(_is_number(row.get(name)) for row in rows)]
+    right = [name for name in columns if _is_numeric([row.get(name) for row in rows])]
     return _drawn(columns, right, title, screen, label=clean if kind == "row" else _label)
 
 
@@ -278,6 +278,11 @@ def _as_text(value: Any) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_numeric(values: list[Any]) -> bool:
+    known = [value for value in values if value is not None]
+    return bool(known) and all(_is_number(value) for value in known)
 
 
 def _width(columns: dict[str, list[str]]) -> int:

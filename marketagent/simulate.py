@@ -7,33 +7,37 @@ It is written as the definition of what a backtest means here. Session by sessio
 2.  Orders decided on the close of t-1 fill at the open of t (``next-open``), at its close (``next-close``), or,
     marked as not tradable, at the very close they were decided on (``same-close``). A symbol without a bar that
     day is not filled: an order lives one day. Sells come before buys. If the cash does not suffice, all buys are
-    scaled down together, commissions included. Quantities are whole shares unless fractional ones are allowed.
-    The price is moved against the order by the slippage.
+    scaled by cash over cost, commissions included, and cut again, until it does. Quantities are whole shares
+    unless fractional ones are allowed. The price is moved against the order by the slippage.
 3.  Fractions of a share left by a split are paid out at the close. Positions are valued at the close; without a
     bar, at the last one, restated for splits since.
 4.  A symbol that has no later bar is closed at its last price when it has been silent for 5 sessions; no
     commission: there is no order, the holder is paid out. The result names it.
 5.  Orders for the next session are sized at this close, from equity, shares and target weights.
 
-Equity is cash plus positions at every close. In a long-only run cash never goes below zero. The same functions,
-called for one session at a time, are the local paper account.
+Equity is cash plus positions at every close. In a long-only run cash never goes below zero. What happens on a
+session does not depend on later ones, with one exception that is meant: rule 4 looks ahead whether a silent symbol
+trades again, so that a halt of weeks ends for the holder at the price it reopens at, not before. The same
+functions, called for one session at a time, are the local paper account.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marketagent.costs import Costs
-from marketagent.orders import WHOLE, cut, order_quantities
+from marketagent.orders import WHOLE, cut, order_quantities, snap
 from marketagent.panel import Array, Panel, Sessions
 from marketagent.sizing import row_total
 
 FILLS = ("next-open", "next-close", "same-close")
 SILENT_SESSIONS = 5
+_SPLIT_HAIR = 1e-6  # of a step. Ratios such as 1/3 come with six digits: 3 old shares are one new one, not 0.999999
 FILL, SPLIT, DIVIDEND, FRACTION, CLOSED = range(5)
 KINDS = ("fill", "split", "dividend", "fraction", "closed")
-_SPLIT_HAIR = 1e-6  # ratios such as 1/3 come with six digits: 3 old shares are one new one, not 0.999999
+Column = NDArray[Any]  # rows, symbols and kinds are whole numbers, quantities and prices are not
 
 
 @dataclass
@@ -85,7 +89,7 @@ class Simulation:
 
 def total(values: Array) -> float:
     """The sum of (N,) values, added from left to right: the same to the bit whatever zeros stand between."""
-    return float(np.cumsum(values)[-1]) if len(values) else 0.0
+    return float(values.cumsum()[-1]) if len(values) else 0.0
 
 
 def before_open(book: Book, split: Array, dividend: Array, steps: float) -> Array:
@@ -97,9 +101,19 @@ def before_open(book: Book, split: Array, dividend: Array, steps: float) -> Arra
     book.cash += total(grown * dividend)
     if (split == 1.0).all():
         return np.zeros(len(split))
-    whole = np.trunc(grown * steps + np.copysign(_SPLIT_HAIR * steps, grown)) / steps
-    book.shares = np.where(split == 1.0, book.shares, whole)
-    return np.where(split == 1.0, 0.0, grown - whole)
+    book.shares = after_split(book.shares, split, steps)
+    left = np.where(np.abs(grown) > np.abs(book.shares), grown - book.shares, 0.0)  # 3 * (1/3) owes nothing
+    return np.where(split == 1.0, 0.0, left)
+
+
+def after_split(quantity: Array, split: Array, steps: float) -> Array:
+    """What `quantity` (N,) of shares, held or ordered alike, is after `split` (N,): whole steps towards zero.
+
+    One rule for both: an order to sell all must still sell all.
+    """
+    grown = quantity * split
+    whole = np.trunc(grown * steps + np.copysign(_SPLIT_HAIR, grown)) / steps
+    return np.where(split == 1.0, quantity, whole)
 
 
 def execute(book: Book, quantity: Array, price: Array, costs: Costs, steps: float) -> tuple[Array, Array, Array]:
@@ -109,30 +123,32 @@ def execute(book: Book, quantity: Array, price: Array, costs: Costs, steps: floa
     """
     quantity = np.where(np.isfinite(price), quantity, 0.0)
     paid = costs.fill_price(np.where(np.isfinite(price), price, 0.0), quantity)
-    sells = np.minimum(quantity, 0.0)
-    fees = costs.commission(sells, paid)
-    book.cash += total(-sells * paid) - total(fees)
-    buys, buy_fees, spent = _affordable(np.maximum(quantity, 0.0), paid, book.cash, costs, steps)
+    fees = costs.commission(quantity, paid)
+    sells, sell_fees = np.minimum(quantity, 0.0), np.where(quantity < 0, fees, 0.0)
+    book.cash += total(-sells * paid) - total(sell_fees)
+    buys, buy_fees, spent = _affordable(np.maximum(quantity, 0.0), fees - sell_fees, paid, book.cash, costs, steps)
     book.cash -= spent
     filled = sells + buys
-    book.shares = book.shares + filled
-    return filled, paid, fees + buy_fees
+    book.shares = snap(book.shares + filled, steps)
+    return filled, paid, sell_fees + buy_fees
 
 
-def _affordable(quantity: Array, price: Array, cash: float, costs: Costs, steps: float) -> tuple[Array, Array, float]:
-    """The largest common share of the buys that `cash` pays for, their commissions and what they cost together.
+def _affordable(
+    quantity: Array, fees: Array, price: Array, cash: float, costs: Costs, steps: float
+) -> tuple[Array, Array, float]:
+    """The buys that `cash` pays for, their commissions and what they cost together.
 
-    Cost over share is a line with a positive start (the minimum commissions), so each division by the excess
-    comes closer from above; cutting to whole steps ends it, in two or three rounds as a rule.
+    While they cost too much, all are scaled by cash over cost and cut to whole steps again: the minimum
+    commissions do not shrink with the order, so once is not always enough; two or three rounds are, as a rule.
     """
     share, buys = 1.0, quantity
     for _ in range(64):
-        fees = costs.commission(buys, price)
         spent = total(buys * price) + total(fees)
         if spent <= cash or spent == 0.0:
             return buys, fees, spent
-        share *= max(cash, 0.0) / spent * (1 - 1e-12)
+        share *= max(cash, 0.0) / spent * (1 - 1e-12)  # a hair less: a rounded quotient must not take a round more
         buys = cut(quantity * share, steps)
+        fees = costs.commission(buys, price)
     none = np.zeros(len(quantity))
     return none, none, 0.0
 
@@ -160,36 +176,42 @@ def simulate(
     return _Run(targets, panel, costs, cash, start, fill, steps, band).all()
 
 
-@dataclass
 class _Run:
     """One run of the loop: the account, the orders waiting, and what has been written down so far."""
 
-    targets: Array
-    panel: Panel
-    costs: Costs
-    start_cash: float
-    start: int
-    fill: str
-    steps: float
-    band: float
-    log: list[tuple[int, int, int, NDArray[np.int64], Array, Array, Array]] = field(default_factory=list)
-    closed: list[str] = field(default_factory=list)
-    unfilled: int = 0
+    def __init__(
+        self, targets: Array, panel: Panel, costs: Costs, cash: float, start: int, fill: str, steps: float, band: float
+    ) -> None:
+        length, width = panel.shape
+        self.targets, self.panel, self.costs = targets, panel, costs
+        self.start, self.fill, self.steps, self.band = start, fill, steps, band
+        self.book = Book(cash, np.zeros(width))
+        self.waiting: Array | None = None
+        self.equity, self.cash, self.exposure = (np.full(length, np.nan) for _ in range(3))
+        self.log: list[tuple[Column, ...]] = []
+        self.closed: list[str] = []
+        self.unfilled = 0
+        self.deciding: NDArray[np.bool_] = np.asarray(np.isfinite(targets).any(axis=1))
+        final = panel.last_bar[-1] if length else np.zeros(width, dtype=np.int64)
+        self.closes_on = np.where(final >= 0, final + SILENT_SESSIONS, -1)
+        self.ending = np.zeros(length, dtype=bool)
+        self.ending[self.closes_on[(self.closes_on >= 0) & (self.closes_on < length)]] = True
+        self.turns = np.flatnonzero(self.deciding | self.ending)
+        self.splits = np.nonzero(panel.split != 1.0)
+        self.splitting = np.zeros(length, dtype=bool)
+        self.splitting[self.splits[0]] = True
+        self.paying = np.nonzero(panel.dividend > 0)
+        self.dividends = panel.dividend[self.paying]
 
     def all(self) -> Simulation:
-        length, width = self.panel.shape
-        self.book = Book(self.start_cash, np.zeros(width))
-        self.waiting = np.zeros(width)
-        self.equity, self.cash, self.exposure = (np.full(length, np.nan) for _ in range(3))
-        self.final_bar = self.panel.last_bar[-1] if length else np.zeros(width, dtype=np.int64)
-        busy = self._busy_rows()
-        t = self.start
+        length, t = len(self.equity), self.start
         while t < length:
-            if busy[t] or self.waiting.any():
-                self._session(t)
-                t += 1
-            else:
-                t = self._quiet(t, busy)
+            turn = self._next_turn(t)
+            if turn > t:
+                self._quiet(t, turn)
+            if turn < length:
+                self._session(turn)
+            t = turn + 1
         kept = slice(self.start, length)
         return Simulation(
             self.panel.sessions[kept],
@@ -202,92 +224,116 @@ class _Run:
             self.unfilled,
         )
 
-    def _busy_rows(self) -> NDArray[np.bool_]:
-        """(T,): rows on which something may happen; on all others only prices move."""
-        panel = self.panel
-        busy = (
-            np.isfinite(self.targets).any(axis=1) | (panel.split != 1.0).any(axis=1) | (panel.dividend > 0).any(axis=1)
-        )
-        ends = self.final_bar[(self.final_bar >= 0)] + SILENT_SESSIONS
-        busy[ends[ends < len(busy)]] = True
-        busy[self.start : self.start + 1] = True
-        return np.asarray(busy)
+    def _next_turn(self, t: int) -> int:
+        """The first row from `t` on that may change the shares or orders; up to it only prices and dividends come."""
+        if self.waiting is not None:
+            return t
+        k = np.searchsorted(self.turns, t)
+        turn = int(self.turns[k]) if k < len(self.turns) else len(self.equity)
+        rows, columns = self.splits
+        first, last = np.searchsorted(rows, (t, turn))
+        held = np.flatnonzero(self.book.shares[columns[first:last]])
+        return int(rows[first + held[0]]) if len(held) else turn
 
-    def _quiet(self, t: int, busy: NDArray[np.bool_]) -> int:
-        """Value the unchanged account from row `t` to the next busy row, and return that row."""
-        ahead = np.flatnonzero(busy[t:])
-        until = t + int(ahead[0]) if len(ahead) else len(busy)
-        value = self.book.shares * self.panel.mark[t:until]
-        self.cash[t:until] = self.book.cash
-        self.equity[t:until] = self.book.cash + row_total(value)
-        self.exposure[t:until] = row_total(np.abs(value))
-        return until
+    def _quiet(self, t: int, turn: int) -> None:
+        """Pay the dividends and value the positions of the rows from `t` to before `turn`, all at once."""
+        cash = np.concatenate([[self.book.cash], self._dividends(t, turn)]).cumsum()[1:]
+        held = np.flatnonzero(self.book.shares)
+        value = self.book.shares[held] * self.panel.mark[t:turn].take(held, axis=1)
+        worth = row_total(value)
+        self.book.cash = float(cash[-1])
+        self.cash[t:turn] = cash
+        self.equity[t:turn] = cash + worth
+        self.exposure[t:turn] = row_total(np.abs(value)) if (value < 0).any() else worth
+
+    def _dividends(self, t: int, turn: int) -> Array:
+        """What the rows from `t` to before `turn` pay, each (in USD), written down; they split nothing held."""
+        first, last = np.searchsorted(self.paying[0], (t, turn))
+        if first == last:
+            return np.zeros(turn - t)
+        rows, columns = (place[first:last] for place in self.paying)
+        shares, price = self.book.shares[columns], self.dividends[first:last]
+        hit = np.flatnonzero(shares)
+        self._record(rows[hit], -1, columns[hit], DIVIDEND, shares[hit], price[hit])
+        return np.bincount(rows - t, weights=shares * price, minlength=turn - t).astype(np.float64)
 
     def _session(self, t: int) -> None:
         panel, book = self.panel, self.book
-        fractions = self._before_open(t)
+        mark = panel.mark[t]
+        fractions = None
+        if self.splitting[t]:
+            fractions = self._before_open(t)
+        else:
+            book.cash += float(self._dividends(t, t + 1)[0])
         if self.fill == "next-open":
             self._fill(t, t - 1, panel.raw.open[t])
         elif self.fill == "next-close":
             self._fill(t, t - 1, panel.raw.close[t])
-        mark = panel.mark[t]
-        if fractions.any():
+        if fractions is not None and fractions.any():
             book.cash += total(fractions * mark)
             self._write(t, -1, FRACTION, -fractions, mark)
-        self._close_silent(t, mark)
-        equity = book.equity(mark)
-        close = np.where(panel.has_bar[t], panel.raw.close[t], np.nan)
-        self.waiting = order_quantities(self.targets[t], book.shares, close, equity, band=self.band, steps=self.steps)
-        if self.fill == "same-close":
-            self._fill(t, t, panel.raw.close[t])
-            equity = book.equity(mark)
-        self.cash[t], self.equity[t] = book.cash, equity
-        self.exposure[t] = total(np.abs(book.shares * mark))
+        if self.ending[t]:
+            self._close_silent(t, mark)
+        if self.deciding[t]:
+            close, equity = panel.raw.close[t], book.equity(mark)
+            wanted = order_quantities(self.targets[t], book.shares, close, equity, band=self.band, steps=self.steps)
+            self.waiting = wanted if wanted.any() else None
+            if self.fill == "same-close":
+                self._fill(t, t, close)
+        value = book.shares * mark
+        self.cash[t] = book.cash
+        self.equity[t] = book.cash + total(value)
+        self.exposure[t] = total(np.abs(value))
 
     def _before_open(self, t: int) -> Array:
-        panel, book = self.panel, self.book
-        held = book.shares != 0
-        split, dividend = panel.split[t], np.where(held, panel.dividend[t], 0.0)
-        if (split != 1.0).any():
-            self._write(t, -1, SPLIT, np.where((split != 1.0) & held, split, 0.0), panel.mark[t])
-            self.waiting = np.where(split == 1.0, self.waiting, cut(self.waiting * split, self.steps))
-        if dividend.any():
-            self._write(t, -1, DIVIDEND, np.where(dividend > 0, book.shares * split, 0.0), dividend)
-        return before_open(book, split, dividend, self.steps)
+        panel, held = self.panel, self.book.shares != 0
+        split, dividend = panel.split[t], np.where(held & (panel.dividend[t] > 0), panel.dividend[t], 0.0)
+        self._write(t, -1, SPLIT, np.where((split != 1.0) & held, split, 0.0), panel.mark[t])
+        if self.waiting is not None:
+            self.waiting = after_split(self.waiting, split, self.steps)
+        self._write(t, -1, DIVIDEND, np.where(dividend > 0, self.book.shares * split, 0.0), dividend)
+        return before_open(self.book, split, dividend, self.steps)
 
     def _fill(self, t: int, decided: int, price: Array) -> None:
-        if not self.waiting.any():
+        if self.waiting is None:
             return
-        wanted = self.waiting
-        filled, paid, fees = execute(self.book, wanted, price, self.costs, self.steps)
-        self.unfilled += int(((wanted != 0) & (filled == 0)).sum())
+        filled, paid, fees = execute(self.book, self.waiting, price, self.costs, self.steps)
+        self.unfilled += int(((self.waiting != 0) & (filled == 0)).sum())
         self._write(t, decided, FILL, filled, paid, fees)
-        self.waiting = np.zeros(len(wanted))
+        self.waiting = None
 
     def _close_silent(self, t: int, mark: Array) -> None:
-        gone = (self.final_bar >= 0) & (t - self.final_bar >= SILENT_SESSIONS) & (self.book.shares != 0)
-        if gone.any():
-            quantity = np.where(gone, self.book.shares, 0.0)
-            self.book.cash += total(quantity * mark)
-            self.book.shares = np.where(gone, 0.0, self.book.shares)
-            self._write(t, -1, CLOSED, -quantity, mark)
-            self.closed += [self.panel.symbols[n] for n in np.flatnonzero(gone)]
+        gone = np.where(self.closes_on == t, self.book.shares, 0.0)
+        self.book.cash += total(gone * mark)
+        self.book.shares = self.book.shares - gone
+        self._write(t, -1, CLOSED, -gone, mark)
+        self.closed += [self.panel.symbols[n] for n in np.flatnonzero(gone)]
 
     def _write(self, t: int, decided: int, kind: int, quantity: Array, price: Array, fees: Array | None = None) -> None:
         hit = np.flatnonzero(quantity)
-        if len(hit):
-            paid = np.zeros(len(hit)) if fees is None else fees[hit]
-            self.log.append((t, decided, kind, hit, quantity[hit], price[hit], paid))
+        paid = None if fees is None else fees[hit]
+        self._record(np.full(len(hit), t), decided, hit, kind, quantity[hit], price[hit], paid)
+
+    def _record(
+        self,
+        rows: Column,
+        decided: int,
+        columns: Column,
+        kind: int,
+        quantity: Array,
+        price: Array,
+        fees: Array | None = None,
+    ) -> None:
+        if len(rows):
+            paid = np.zeros(len(rows)) if fees is None else fees
+            same = (np.full(len(rows), decided), np.full(len(rows), kind))
+            self.log.append((rows, same[0], columns, same[1], quantity, price, paid))
 
 
-def _events(log: list[tuple[int, int, int, NDArray[np.int64], Array, Array, Array]]) -> Events:
-    counts = [len(entry[3]) for entry in log]
-
-    def spread(position: int) -> NDArray[np.int64]:
-        return np.repeat(np.array([entry[position] for entry in log], dtype=np.int64), counts)
-
-    def joined(position: int) -> Array:
-        return np.concatenate([entry[position] for entry in log]) if log else np.zeros(0)
-
-    column = joined(3).astype(np.int64)
-    return Events(spread(0), spread(1), column, spread(2), joined(4), joined(5), joined(6))
+def _events(log: list[tuple[Column, ...]]) -> Events:
+    whole, parts = np.zeros(0, dtype=np.int64), np.zeros(0)
+    row, decided, column, kind, quantity, price, commission = (
+        np.concatenate([empty, *(entry[k] for entry in log)])
+        for k, empty in enumerate([whole, whole, whole, whole, parts, parts, parts])
+    )
+    return Events(row, decided, column, kind, quantity, price, commission)

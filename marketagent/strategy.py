@@ -12,8 +12,9 @@ same object is scored, backtested, swept and traded.
 """
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from inspect import get_annotations
+from math import isfinite
 from typing import Any, ClassVar, Self, dataclass_transform
 
 from marketagent.errors import UsageError, did_you_mean
@@ -23,6 +24,7 @@ from marketagent.signals import Signal
 from marketagent.sizing import METHODS
 
 Opinions = Mapping[str, Signal]
+_KINDS = (bool, int, float, str)  # what a parameter can be: what --set can give
 
 
 def param(
@@ -51,6 +53,9 @@ class Strategy:
     def __init_subclass__(cls) -> None:
         _adopt_plain_defaults(cls)
         dataclass(frozen=True, kw_only=True)(cls)
+        for item in _fields_of(cls):
+            if not isinstance(item.default, _KINDS):
+                raise TypeError(f"{cls.__name__}.{item.name} needs a default: a number, a text, true or false")
 
     def __post_init__(self) -> None:
         for item in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass, see above
@@ -108,11 +113,18 @@ def _adopt_plain_defaults(cls: type) -> None:
     for name, item in inherited.items():
         if name in cls.__dict__ and name not in annotations:
             cls.__annotations__ = {**get_annotations(cls), name: item.type}
-            setattr(cls, name, field(default=cls.__dict__[name], metadata=item.metadata))
+            default = cls.__dict__[name]
+            if isinstance(item.default, float) and type(default) is int:
+                default = float(default)  # ``band = 1`` must not make a whole number of it for --set
+            try:
+                _check_range(name, default, item.default, item.metadata)
+            except UsageError as error:
+                raise TypeError(f"{cls.__name__}: {error}") from error  # the author's slip, not the user's
+            setattr(cls, name, field(default=default, metadata=item.metadata))
 
 
 def _fields_of(base: type) -> list[Any]:
-    return list(getattr(base, "__dataclass_fields__", {}).values())
+    return list(fields(base)) if is_dataclass(base) else []  # class variables such as weights are none
 
 
 def _shown(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,12 +132,10 @@ def _shown(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_range(name: str, value: Any, default: Any, metadata: Mapping[str, Any]) -> None:
-    if (
-        default is not MISSING
-        and type(value) is not type(default)
-        and not (isinstance(default, float) and type(value) is int)
-    ):
+    if type(value) is not type(default) and not (isinstance(default, float) and type(value) is int):
         raise UsageError(f"{name} is {value!r}; it must be {_kind(default)}")
+    if isinstance(value, float) and not isfinite(value):
+        raise UsageError(f"{name} is {value!r}; it must be a finite number")
     choices, low, high = metadata.get("choices"), metadata.get("low"), metadata.get("high")
     if choices and value not in choices:
         raise UsageError(

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from marketagent.brokers.local import (
+    BEFORE_OPEN,
     OPEN,
     PENDING,
     Account,
@@ -33,6 +34,7 @@ from marketagent.orders import order_quantities
 from marketagent.records import Decision
 from marketagent.store.market import Market
 from marketagent.store.turnstile import held
+from marketagent.symbols import is_ticker
 
 FILLS = ("next-open", "last")
 
@@ -64,7 +66,10 @@ def one_session(run: str, decisions: Sequence[Decision], *, allow_short: bool) -
     if not decisions:
         return None
     first = decisions[0]
+    session = _session(first)
     for decision in decisions:
+        if not is_ticker(decision.symbol):
+            raise Refused(f"{decision.symbol[:40]!a} is not a ticker")
         if (decision.strategy, decision.session) != (first.strategy, first.session):
             raise Refused(
                 f"decisions of {first.strategy} on {first.session} and of {decision.strategy} on {decision.session} in one"
@@ -80,7 +85,14 @@ def one_session(run: str, decisions: Sequence[Decision], *, allow_short: bool) -
     if len(set(symbols)) < len(symbols):
         twice = next(symbol for symbol in symbols if symbols.count(symbol) > 1)
         raise Refused(f"{twice} is decided on twice in one stream")
-    return Stream(run, first.strategy, date.fromisoformat(first.session), tuple(decisions))
+    return Stream(run, first.strategy, session, tuple(decisions))
+
+
+def _session(decision: Decision) -> date:
+    try:
+        return date.fromisoformat(decision.session)
+    except ValueError as error:
+        raise Refused(f"{decision.symbol}: session {decision.session[:40]!a} is not a date") from error
 
 
 @contextmanager
@@ -90,11 +102,13 @@ def locked(home: Path, account: str, timeout_s: float) -> Iterator[None]:
         yield
 
 
-def refuse_done(journal: Journal, run: str) -> None:
-    """Refuse a run that was traded to its end before."""
-    rows = journal.rows("SELECT at FROM streams WHERE run = ? AND state = 'done'", (run,))
-    if rows:
+def refuse_done(journal: Journal, run: str, account: str) -> None:
+    """Refuse a run that was traded to its end before, or that another account has begun to trade."""
+    rows = journal.rows("SELECT account, state, at FROM streams WHERE run = ?", (run,))
+    if rows and rows[0]["state"] == "done":
         raise Refused(f"run {run} was traded already, at {rows[0]['at']}; nothing was done")
+    if rows and rows[0]["account"] != account:
+        raise Refused(f"run {run} was begun on account {rows[0]['account']}; a run is traded on one account")
 
 
 def read_account(journal: Journal, terms: Terms, session: date) -> Account:
@@ -125,12 +139,16 @@ def plan(stream: Stream, account: Account, market: Market, terms: Terms, decided
         if decision.symbol not in decided and decision.weight is not None:
             targets[column[decision.symbol]] = decision.weight
             band = decision.band
-    coming = account.vector(panel)
+    coming, free = account.vector(panel), account.vector(panel)
     for ticket in account.waiting:
         coming[column[ticket.symbol]] += ticket.quantity
+        free[column[ticket.symbol]] += min(ticket.quantity, 0.0)
     close = np.where(panel.has_bar[t], panel.raw.close[t], np.nan)
     steps = steps_of(account, terms.fractional)
     quantity = order_quantities(targets, coming, close, account.equity(panel), band=band, steps=steps)
+    if terms.fill == "last" and not terms.allow_short:
+        # What another order is still to buy at the next open cannot be sold at this close.
+        quantity = np.maximum(quantity, -np.maximum(free, 0.0))
     return [
         Ticket(order_id(account.name, stream, symbol, quantity[n]), symbol, stream.session, float(quantity[n]))
         for symbol, n in column.items()
@@ -145,13 +163,13 @@ def order_id(account: str, stream: Stream, symbol: str, quantity: float) -> str:
     return "ma-" + hashlib.sha256(key.encode()).hexdigest()[:28]
 
 
-def caught_up(account: Account, market: Market, through: date, costs: Costs) -> Iterator[Account]:
+def caught_up(account: Account, market: Market, through: date, terms: Terms) -> Iterator[Account]:
     """The account at the close of each session up to `through`, one after the other."""
     panel = market.panel
     sessions = panel.sessions[panel.sessions > np.datetime64(account.session)]
     for session in sessions[sessions <= np.datetime64(through)]:
         market.require(session.astype(date), {*account.shares, *(ticket.symbol for ticket in account.waiting)})
-        account = advance(replace(account, settled=(), told=()), panel, costs)
+        account = advance(replace(account, settled=(), told=()), panel, terms.costs, fractional=terms.fractional)
         yield account
 
 
@@ -171,15 +189,14 @@ def next_session(account: Account, market: Market) -> date | None:
 def trade(journal: Journal, stream: Stream, market: Market, terms: Terms, now: datetime) -> list[str]:
     """Bring the stream's decisions to the account, each once; returns the client order ids of the stream's orders.
 
-    Call it with the account locked. Raises Refused for decisions older than the account, NoData where prices for
-    what is held are missing; neither leaves anything half done.
+    Call it with the account locked. Raises Refused for decisions older than the account or not made on the stored
+    prices, with nothing changed; NoData where prices for what is held are missing, which leaves nothing half done.
     """
     account = read_account(journal, terms, stream.session)
-    resumed = journal.rows("SELECT state FROM streams WHERE run = ?", (stream.run,))
-    if not resumed:
-        account = _live_to(journal, account, market, stream.session, terms, now)
+    if not is_begun(journal, stream):
         decided = read_decided(journal, terms.account, stream)
-        refuse_old(account, stream, decided)
+        refuse_stale(account, stream, market, decided)
+        account = _live_to(journal, account, market, stream.session, terms, now)
         orders = plan(stream, account, market, terms, decided)
         _write_intents(journal, stream, account, orders, decided, now)
     _accept(journal, terms.account, now)
@@ -189,14 +206,33 @@ def trade(journal: Journal, stream: Stream, market: Market, terms: Terms, now: d
     return [row["cid"] for row in journal.rows("SELECT cid FROM orders WHERE run = ? ORDER BY symbol", (stream.run,))]
 
 
-def refuse_old(account: Account, stream: Stream, decided: frozenset[str]) -> None:
-    """Refuse decisions of a session the account has left behind, unless each was traded then."""
-    new = [decision.symbol for decision in stream.decisions if decision.symbol not in decided]
+def is_begun(journal: Journal, stream: Stream) -> bool:
+    """Whether the intents of this very run are written down: then it only goes on from there."""
+    return bool(journal.rows("SELECT 1 FROM streams WHERE run = ?", (stream.run,)))
+
+
+def refuse_stale(account: Account, stream: Stream, market: Market, decided: frozenset[str]) -> None:
+    """Refuse decisions of a session the account has left behind, or on a close that is not the stored one.
+
+    What was traded before is not asked again: it will not be traded a second time.
+    """
+    new = [decision for decision in stream.decisions if decision.symbol not in decided]
     if account.session > stream.session and new:
         raise Refused(
             f"decisions of {stream.session} are older than the account {account.name}, which has lived through"
             f" {account.session}; run: ma score again"
         )
+    panel = market.panel
+    row = panel.row(np.datetime64(stream.session))
+    for decision in new:
+        close = float(panel.raw.close[row, panel.symbols.index(decision.symbol)])
+        if decision.weight is not None and decision.close != close:
+            # A correction in between, or another source: its splits may lie on other days than the account's.
+            source = panel.sources[panel.symbols.index(decision.symbol)]
+            raise Refused(
+                f"{decision.symbol} was decided on at a close of {decision.close} ({decision.source}), the store has"
+                f" {close} ({source}) for {stream.session}; run: ma score again"
+            )
 
 
 def read_decided(journal: Journal, account: str, stream: Stream) -> frozenset[str]:
@@ -209,20 +245,23 @@ def read_decided(journal: Journal, account: str, stream: Stream) -> frozenset[st
 
 
 def _live_to(journal: Journal, account: Account, market: Market, session: date, terms: Terms, now: datetime) -> Account:
-    for account in caught_up(account, market, session, terms.costs):  # noqa: B020  (each step follows from the last)
+    for account in caught_up(account, market, session, terms):  # noqa: B020  (each step follows from the last)
         _write_account(journal, account, market, now)
     return account
 
 
 def _fill(journal: Journal, stream: Stream, market: Market, terms: Terms, now: datetime) -> None:
     account = read_account(journal, terms, stream.session)
+    if account.session != stream.session:
+        return
     if terms.fill == "last":
-        mine = frozenset(ticket.cid for ticket in account.waiting if ticket.session == stream.session)
-        if mine and account.session == stream.session:
-            _write_account(journal, fill_at_close(account, market.panel, terms.costs, mine), market, now)
-    elif account.waiting and account.session == stream.session and next_session(account, market):
-        account = advance(account, market.panel, terms.costs)
-        _write_account(journal, account, market, now)
+        cids = [row["cid"] for row in journal.rows("SELECT cid FROM orders WHERE run = ?", (stream.run,))]
+        mine = frozenset(cids) & {ticket.cid for ticket in account.waiting}
+        if mine:
+            after = fill_at_close(account, market.panel, terms.costs, mine, fractional=terms.fractional)
+            _write_account(journal, after, market, now)
+    elif account.waiting and next_session(account, market):
+        _write_account(journal, advance(account, market.panel, terms.costs, fractional=terms.fractional), market, now)
 
 
 def _write_intents(
@@ -237,10 +276,10 @@ def _write_intents(
     at, session = _text(now), stream.session.isoformat()
     cids = {ticket.symbol: ticket.cid for ticket in orders}
     with journal.transaction():
-        journal.execute(
-            "INSERT INTO accounts VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (account.name, account.cash, account.session.isoformat(), at),
-        )
+        if not journal.rows("SELECT 1 FROM accounts WHERE account = ?", (account.name,)):
+            row = (account.name, account.cash, session, at)
+            journal.execute("INSERT INTO accounts VALUES (?, ?, ?, ?)", row)
+            _event(journal, account.name, at, "opened", {"cash": account.cash, "session": session}, None)
         journal.execute(
             "INSERT INTO streams VALUES (?, ?, 'planned', ?, ?, ?)",
             (stream.run, account.name, stream.strategy, session, at),
@@ -290,6 +329,7 @@ def _write_account(journal: Journal, account: Account, market: Market, now: date
                 "INSERT INTO positions VALUES (?, ?, ?, ?, ?)",
                 (account.name, symbol, quantity, mark[symbol], account.session.isoformat()),
             )
+        _tell(journal, account, at, before_open=True)
         for ticket in account.settled:
             journal.execute(
                 "UPDATE orders SET state = ?, filled_quantity = ?, fill_price = ?, commission = ?, fill_session = ?,"
@@ -300,7 +340,13 @@ def _write_account(journal: Journal, account: Account, market: Market, now: date
                 ),
             )  # fmt: skip
             _event(journal, account.name, at, ticket.state.lower(), {"filled": ticket.filled}, ticket.cid)
-        for kind, detail in account.told:
+        _tell(journal, account, at, before_open=False)
+
+
+def _tell(journal: Journal, account: Account, at: str, *, before_open: bool) -> None:
+    """Events in the order they happened, so that the ledger can be read from the top."""
+    for kind, detail in account.told:
+        if (kind in BEFORE_OPEN) == before_open:
             _event(journal, account.name, at, kind, detail, None)
 
 

@@ -4,6 +4,7 @@ Source: Jegadeesh and Titman, Returns to Buying Winners and Selling Losers, Jour
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from marketagent import indicators
 from marketagent.panel import Array, Panel
@@ -40,11 +41,23 @@ def rank(values: Array) -> Array:
     present = np.isfinite(values)
     count = present.sum(axis=1, keepdims=True)
     filled = np.where(present, values, np.inf)
-    order = np.sort(filled, axis=1)
+    order = np.argsort(filled, axis=1, kind="stable")
+    ordered = np.take_along_axis(filled, order, axis=1)
     place = np.empty(values.shape)
-    for t in range(len(values)):
-        low = np.searchsorted(order[t], filled[t], side="left")
-        high = np.searchsorted(order[t], filled[t], side="right") - 1
-        place[t] = (low + high) / 2
+    np.put_along_axis(place, order, (_first_equal(ordered) + _last_equal(ordered)) / 2, axis=1)
     usable = present & (count >= 2)
     return np.where(usable, 2 * place / np.maximum(count - 1, 1) - 1, np.nan)
+
+
+def _first_equal(ordered: Array) -> NDArray[np.int64]:
+    """(T, N): of each value in its ordered row, the column where the values equal to it begin."""
+    columns = np.arange(ordered.shape[1])
+    begins = np.ones(ordered.shape, dtype=bool)
+    begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    first: NDArray[np.int64] = np.maximum.accumulate(np.where(begins, columns, 0), axis=1)
+    return first
+
+
+def _last_equal(ordered: Array) -> NDArray[np.int64]:
+    """(T, N): of each value in its ordered row, the column where the values equal to it end."""
+    return np.asarray(ordered.shape[1] - 1 - _first_equal(ordered[:, ::-1])[:, ::-1])

@@ -22,6 +22,7 @@ _VOLATILE = [  # what differs from run to run, and what stands for it when two o
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"), "INSTANT"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "SHA"),
     (re.compile(r"strategy [0-9a-f]{12}"), "strategy SHA"),
+    (re.compile(r" {2,}"), "  "),  # a longer path makes a wider column
 ]
 
 
@@ -33,7 +34,7 @@ def transcript(text: str, folder: Path) -> list[str]:
     """What each command prints, run one after the other in `folder`."""
     mine = re.search(r"```python\n(.*?)```", text, re.DOTALL)
     (folder / "mine.py").write_text(mine[1] if mine else "", encoding="utf-8")
-    home = folder / "home"
+    home = folder / "home".ljust(len(SHOWN_HOME) - len(str(folder)) - 1, "_")  # as long as it is shown, if it can be
     bin_folder = folder / "bin"
     bin_folder.mkdir()
     ma = bin_folder / "ma"

@@ -6,18 +6,21 @@ fractions in cash, then positions that have been silent too long. Nothing here r
 and the changed state comes out, so that a plan and the real thing are one computation.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
 import numpy as np
 
 from marketagent.costs import Costs
-from marketagent.orders import FRACTIONAL, WHOLE, cut
+from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.panel import Array, Panel
-from marketagent.simulate import SILENT_SESSIONS, Book, before_open, execute, total
+from marketagent.simulate import SILENT_SESSIONS, Book, after_split, before_open, execute, total
 
 PENDING, OPEN, FILLED, EXPIRED = "PENDING", "OPEN", "FILLED", "EXPIRED"
-WAITING = (PENDING, OPEN)
+_DUST = 1e-9  # of a share: what binary fractions leave of parts bought and sold by several orders
+BEFORE_OPEN = ("split", "dividend")  # what is told of a session before its fills
+Told = tuple[str, dict[str, float | str]]  # a kind of event, and what it was
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Account:
     shares: dict[str, float] = field(default_factory=dict)
     waiting: tuple[Ticket, ...] = ()
     settled: tuple[Ticket, ...] = ()
-    told: tuple[tuple[str, dict[str, float | str]], ...] = ()
+    told: tuple[Told, ...] = ()
 
     def vector(self, panel: Panel) -> Array:
         """Shares (N,) in the order of the panel."""
@@ -63,18 +66,18 @@ def steps_of(account: Account, fractional: bool = False) -> float:
     return FRACTIONAL if fractional or any(amount != int(amount) for amount in amounts) else WHOLE
 
 
-def advance(account: Account, panel: Panel, costs: Costs) -> Account:
+def advance(account: Account, panel: Panel, costs: Costs, *, fractional: bool = False) -> Account:
     """The account one session on; its panel must hold that session and every symbol held or waited for."""
     t = panel.row(np.datetime64(account.session)) + 1
-    steps = steps_of(account)
+    steps = steps_of(account, fractional)
     book = Book(account.cash, account.vector(panel))
-    told: list[tuple[str, dict[str, float | str]]] = []
-    _tell_actions(told, panel, t, book.shares)
+    told = _actions(panel, t, book.shares)
     dividend = np.where(book.shares != 0, panel.dividend[t], 0.0)
     fractions = before_open(book, panel.split[t], dividend, steps)
-    settled = _fill(account, book, panel, t, panel.raw.open[t], costs, steps)
+    settled = _fill(account.waiting, book, panel, t, panel.raw.open[t], panel.split[t], costs, steps)
     book.cash += total(fractions * panel.mark[t])
-    _close_silent(told, book, panel, t)
+    told += _paid_out("fraction", fractions, panel, t)
+    told += _paid_out("closed", _close_silent(book, panel, t), panel, t)
     return replace(
         account,
         cash=book.cash,
@@ -86,12 +89,16 @@ def advance(account: Account, panel: Panel, costs: Costs) -> Account:
     )
 
 
-def fill_at_close(account: Account, panel: Panel, costs: Costs, cids: frozenset[str]) -> Account:
+def fill_at_close(
+    account: Account, panel: Panel, costs: Costs, cids: frozenset[str], *, fractional: bool = False
+) -> Account:
     """The account with the waiting orders `cids` filled at the close of its own session: ``--fill last``."""
     t = panel.row(np.datetime64(account.session))
     book = Book(account.cash, account.vector(panel))
-    now = replace(account, waiting=tuple(ticket for ticket in account.waiting if ticket.cid in cids))
-    settled = _fill(now, book, panel, t, panel.raw.close[t], costs, steps_of(account), split=False)
+    mine = [ticket for ticket in account.waiting if ticket.cid in cids]
+    # The splits of this session are behind us: they came before its open.
+    ratio = np.ones(len(panel.symbols))
+    settled = _fill(mine, book, panel, t, panel.raw.close[t], ratio, costs, steps_of(account, fractional))
     return replace(
         account,
         cash=book.cash,
@@ -102,77 +109,102 @@ def fill_at_close(account: Account, panel: Panel, costs: Costs, cids: frozenset[
 
 
 def _fill(
-    account: Account, book: Book, panel: Panel, t: int, price: Array, costs: Costs, steps: float, *, split: bool = True
+    waiting: Sequence[Ticket], book: Book, panel: Panel, t: int, price: Array, ratio: Array, costs: Costs, steps: float
 ) -> list[Ticket]:
-    """Fill what waits at `price` (N,), all of it netted by symbol, and say of each order what became of it."""
-    column = {symbol: n for n, symbol in enumerate(panel.symbols)}
-    wanted = np.zeros(len(column))
-    for ticket in account.waiting:
-        wanted[column[ticket.symbol]] += ticket.quantity
-    ratio = panel.split[t] if split else np.ones(len(column))
-    wanted = np.where(ratio == 1.0, wanted, cut(wanted * ratio, steps))
-    filled, paid, fees = execute(book, wanted, price, costs, steps)
+    """Fill what waits at `price` (N,), netted by symbol as one trade, and say of each order what became of it."""
+    column = np.array([panel.symbols.index(ticket.symbol) for ticket in waiting], dtype=np.int64)
+    wanted = np.array([ticket.quantity for ticket in waiting])
+    wanted = after_split(wanted, ratio[column], steps)
+    net = np.zeros(len(panel.symbols))
+    np.add.at(net, column, wanted)
+    filled, paid, fees = execute(book, net, price, costs, steps)
+    parts = np.zeros(len(waiting))
+    for n in np.unique(column[np.isfinite(price[column])]):
+        parts[column == n] = _allotted(wanted[column == n], filled[n])
+    moved = np.zeros(len(net))
+    np.add.at(moved, column, np.abs(parts))
     session = panel.sessions[t].astype(date)
     settled = []
-    for ticket in account.waiting:
-        n = column[ticket.symbol]
-        part = _part(account, ticket, filled[n], ratio[n])
+    for ticket, n, want, part in zip(waiting, column, wanted, parts, strict=True):
         if part:
-            share = part / filled[n]
+            fee, short = float(fees[n] * (abs(part) / moved[n])), abs(part) < abs(want) * (1 - 1e-9)
             settled.append(
                 replace(
                     ticket,
                     state=FILLED,
-                    filled=abs(part),
+                    filled=float(abs(part)),
                     price=float(paid[n]),
-                    commission=float(fees[n] * share),
+                    commission=fee,
                     fill_session=session,
-                    reason=_shortfall(part, ticket.quantity * ratio[n]),
+                    reason="cut to the cash there was" if short else "",
                 )
             )
         else:
-            why = "no cash" if np.isfinite(price[n]) else f"no bar on {session}"
-            settled.append(replace(ticket, state=EXPIRED, fill_session=None, reason=why))
+            why = _why_not(float(want), priced=bool(np.isfinite(price[n])), session=session)
+            settled.append(replace(ticket, state=EXPIRED, reason=why))
     return settled
 
 
-def _part(account: Account, ticket: Ticket, filled: float, ratio: float) -> float:
-    """This order's part of what was filled in its symbol: all of it, unless several orders wait for one symbol."""
-    same = [other for other in account.waiting if other.symbol == ticket.symbol]
-    if len(same) == 1:
-        return float(filled)
-    wanted = sum(other.quantity for other in same)
-    return float(filled * ticket.quantity / wanted) if wanted else 0.0
+def _allotted(wanted: Array, filled: float) -> Array:
+    """(K,): what each order of one symbol gets of the `filled` net of them all, in whole steps.
+
+    Orders of several strategies may meet in a symbol. Those against the net are crossed in full; those with it
+    are served in turn with what was filled and what was crossed.
+
+    >>> _allotted(np.array([10.0, -4.0]), 5.0).tolist()
+    [9.0, -4.0]
+    """
+    side = 1.0 if wanted.sum() >= 0 else -1.0
+    along = np.maximum(wanted * side, 0.0)
+    against = np.minimum(wanted * side, 0.0)
+    there = filled * side - against.sum()
+    before = np.cumsum(along) - along
+    return np.asarray(side * (against + np.clip(there - before, 0.0, along)))
 
 
-def _shortfall(part: float, wanted: float) -> str:
-    return "cut to the cash there was" if abs(part) < abs(wanted) * (1 - 1e-9) else ""
+def _why_not(wanted: float, *, priced: bool, session: date) -> str:
+    if not priced:
+        return f"no bar on {session}"
+    return "no cash" if wanted else "the split left less than a share of it"
 
 
-def _tell_actions(told: list[tuple[str, dict[str, float | str]]], panel: Panel, t: int, shares: Array) -> None:
+def _actions(panel: Panel, t: int, shares: Array) -> list[Told]:
     session = str(panel.sessions[t])
+    told: list[Told] = []
     for n in np.flatnonzero((shares != 0) & (panel.split[t] != 1.0)):
         told.append(("split", {"symbol": panel.symbols[n], "session": session, "ratio": float(panel.split[t, n])}))
     for n in np.flatnonzero((shares != 0) & (panel.dividend[t] > 0)):
         cash = float(shares[n] * panel.split[t, n] * panel.dividend[t, n])
         told.append(("dividend", {"symbol": panel.symbols[n], "session": session, "cash": cash}))
+    return told
 
 
-def _close_silent(told: list[tuple[str, dict[str, float | str]]], book: Book, panel: Panel, t: int) -> None:
+def _close_silent(book: Book, panel: Panel, t: int) -> Array:
+    """Pay the holder of what will not trade any more its last price; returns the shares (N,) so closed."""
     final = panel.last_bar[-1]
     gone = (final >= 0) & (t - final >= SILENT_SESSIONS) & (book.shares != 0)
-    if not gone.any():
-        return
-    for n in np.flatnonzero(gone):
-        told.append(
-            (
-                "closed",
-                {"symbol": panel.symbols[n], "session": str(panel.sessions[t]), "price": float(panel.mark[t, n])},
-            )
-        )
-    book.cash += total(np.where(gone, book.shares, 0.0) * panel.mark[t])
+    closed = np.where(gone, book.shares, 0.0)
+    book.cash += total(closed * panel.mark[t])
     book.shares = np.where(gone, 0.0, book.shares)
+    return closed
+
+
+def _paid_out(kind: str, quantity: Array, panel: Panel, t: int) -> list[Told]:
+    """What was paid out in cash at the mark, without an order: the journal must explain every cent."""
+    return [
+        (
+            kind,
+            {
+                "symbol": panel.symbols[n],
+                "session": str(panel.sessions[t]),
+                "quantity": float(quantity[n]),
+                "price": float(panel.mark[t, n]),
+            },
+        )
+        for n in np.flatnonzero(quantity)
+    ]
 
 
 def _shares(book: Book, panel: Panel) -> dict[str, float]:
-    return {symbol: float(held) for symbol, held in zip(panel.symbols, book.shares, strict=True) if held}
+    held = zip(panel.symbols, book.shares.tolist(), strict=True)
+    return {symbol: quantity for symbol, quantity in held if abs(quantity) > _DUST}

@@ -27,6 +27,8 @@ def batches(request: Request) -> Iterator[Batch | Unserved]:
                 yield _batch(path, str(path), request.options)
         except MarketAgentError as error:
             yield Unserved(name, error)  # the other files go on
+        except OSError as error:
+            yield Unserved(name, _unreadable(name, error))
 
 
 def _files(path: Path) -> list[Path]:
@@ -38,7 +40,7 @@ def _files(path: Path) -> list[Path]:
     if not path.exists():
         raise NoData(f"no file {path}")
     if not path.is_file():
-        raise BadData(f"{path} is not a file")
+        raise BadData(f"{path} is not a file; pipe it in, and name it '-'")
     return [path]
 
 
@@ -52,10 +54,13 @@ def _standard_input(folder: Path) -> Path:
 
 
 def _batch(path: Path, name: str, options: Options) -> Batch:
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except PermissionError as error:
-        raise NotPermitted(f"{path} cannot be read: {error.strerror}") from error
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     reading = hashlib.sha256(repr(options).encode()).hexdigest()
     return Batch(path=path, name=name, fingerprint=f"{digest}:{reading}", source="csv", options=options)
+
+
+def _unreadable(name: str, error: OSError) -> MarketAgentError:
+    if isinstance(error, PermissionError):
+        return NotPermitted(f"{name} cannot be read: permission denied")
+    return BadData(f"{name} cannot be read: {error.strerror}")

@@ -38,6 +38,11 @@ def translated(path: Path, *, opening: bool) -> Iterator[None]:
         raise found from error
 
 
+def is_disk(error: duckdb.Error) -> bool:
+    """Whether `error` says that a disk is full or fails, whichever file it is about."""
+    return any(sentence in str(error) for sentence in _DISK)
+
+
 def meaning(error: duckdb.Error, path: Path, *, opening: bool) -> MarketAgentError | None:
     """Our error for DuckDB's, or None when it is not about `path`."""
     text = str(error)

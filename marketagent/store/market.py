@@ -68,15 +68,15 @@ def copy_calendar(con: Connection, path: Path) -> None:
     con.execute(f"COPY (SELECT session, open_at, close_at FROM sessions ORDER BY session) TO '{text}'")
 
 
-def stored(con: Connection, symbols: Sequence[str] | None = None, timeframe: str = "1d") -> list[Held]:
-    """What is stored, by symbol and source; of all symbols if `symbols` is None."""
+def stored(con: Connection, symbols: Sequence[str] | None = None, known_at: datetime | None = None) -> list[Held]:
+    """What is stored of daily bars, by symbol and source, or was by `known_at`; of all symbols if `symbols` is None."""
     rows = con.execute(
-        """
-        SELECT symbol, source, min(session), max(session), count(*) FROM bars
-        WHERE timeframe = $1 AND ($2::VARCHAR[] IS NULL OR symbol IN (SELECT unnest($2::VARCHAR[])))
+        f"""
+        SELECT symbol, source, min(session), max(session), count(*) FROM {_as_known("bars", known_at)}
+        WHERE timeframe = '1d' AND ($symbols::VARCHAR[] IS NULL OR symbol IN (SELECT unnest($symbols::VARCHAR[])))
         GROUP BY symbol, source ORDER BY symbol, source
         """,
-        [timeframe, None if symbols is None else list(symbols)],
+        {"symbols": None if symbols is None else list(symbols), **_moment(known_at)},
     ).fetchall()
     return [Held(*row) for row in rows]
 
@@ -95,19 +95,21 @@ def chosen(held: Sequence[Held], source: str | None = None) -> dict[str, Held]:
 
 @dataclass(frozen=True)
 class Market:
-    """A panel and, for each of its symbols, the last session that was looked at when its bars were fetched."""
+    """A panel and, for each of its symbols, the spans (first, last) of sessions that were looked at for it."""
 
     panel: Panel
-    covered: dict[str, date]
+    covered: Mapping[str, Sequence[tuple[date, date]]]
 
     def require(self, session: date, symbols: Collection[str]) -> None:
         """Raise NoData if what a symbol did on `session` is not known: not fetched is not the same as no bar."""
         for symbol in sorted(symbols):
-            if symbol not in self.covered:
+            spans = self.covered.get(symbol)
+            if not spans:
                 raise NoData(f"no bars are stored of {symbol}, which the account holds; run: ma fetch {symbol}")
-            if self.covered[symbol] < session:
+            if not any(first <= session <= last for first, last in spans):
+                known = max((last for _, last in spans if last < session), default=None)
                 raise NoData(
-                    f"{symbol} is stored up to {self.covered[symbol]}, the account needs {session};"
+                    f"{symbol} is stored up to {known or 'no session before'}, the account needs {session};"
                     f" run: ma fetch {symbol}"
                 )
 
@@ -117,14 +119,15 @@ def read_market(home: Path, symbols: Sequence[str], *, timeout_s: float) -> Mark
     panel = read_panel(home, symbols, timeout_s=timeout_s)
     with opened(home / MARKET, timeout_s=timeout_s) as con:
         rows = con.execute(
-            "SELECT symbol, source, max(last) FROM coverage WHERE timeframe = '1d' GROUP BY symbol, source"
+            "SELECT symbol, source, first, last FROM coverage WHERE timeframe = '1d' AND list_contains(?::VARCHAR[], symbol)",
+            [list(panel.symbols)],
         ).fetchall()
-    last = {(symbol, source): session for symbol, source, session in rows}
-    final = {
-        symbol: panel.sessions[row].astype(date) for symbol, row in zip(panel.symbols, panel.last_bar[-1], strict=True)
-    }
-    pairs = zip(panel.symbols, panel.sources, strict=True)
-    return Market(panel, {symbol: last.get((symbol, source), final[symbol]) for symbol, source in pairs})
+    covered: dict[str, list[tuple[date, date]]] = {symbol: [] for symbol in panel.symbols}
+    source = dict(zip(panel.symbols, panel.sources, strict=True))
+    for symbol, origin, first, last in rows:
+        if origin == source[symbol]:
+            covered[symbol].append((first, last))
+    return Market(panel, covered)
 
 
 def read_panel(
@@ -142,7 +145,7 @@ def read_panel(
     without a bar is left out: compare ``panel.symbols``. Raises NoData when nothing is left.
     """
     with opened(home / MARKET, timeout_s=timeout_s) as con:
-        picked = chosen(stored(con, symbols), source)
+        picked = chosen(stored(con, symbols, known_at), source)
         if not picked:
             raise NoData(_nothing(symbols, source))
         rows = _read_bars(con, picked, last, known_at)
@@ -195,7 +198,7 @@ def _read_actions(con: Connection, sessions: np.ndarray, known_at: datetime | No
         f"""
         SELECT (a.session - DATE '1970-01-01')::INTEGER AS day, p.place, a.kind = 'split' AS is_split, a.value
         FROM {_as_known("actions", known_at)} a JOIN picked p ON p.symbol = a.symbol AND p.source = a.source
-        WHERE a.session BETWEEN $first AND $last
+        WHERE a.session BETWEEN $first AND $last AND a.session IN (SELECT session FROM sessions)
         """,
         {"first": sessions[0].astype(date), "last": sessions[-1].astype(date), **_moment(known_at)},
     ).fetchnumpy()
@@ -253,20 +256,36 @@ def read_session_before(home: Path, day: date, *, timeout_s: float) -> date | No
 
 
 def read_quarantined(
-    home: Path, symbols: Sequence[str], first: date, last: date, *, timeout_s: float
-) -> dict[str, str]:
-    """Symbol -> reason, for those with a refused row between `first` and `last` and no good bar in its place."""
+    home: Path, panel: Panel, *, known_at: datetime | None = None, timeout_s: float
+) -> dict[str, dict[int, str]]:
+    """Symbol -> row of `panel` -> reason, where a row was refused and the panel has no bar in its place.
+
+    Only rows of the panel's own source count, and of days that are sessions: nothing is missing on another.
+    """
     with opened(home / MARKET, timeout_s=timeout_s) as con:
         rows = con.execute(
             """
-            SELECT q.symbol, min(q.session || ': ' || q.reason) FROM quarantine q
-            WHERE q.symbol IN (SELECT unnest($symbols::VARCHAR[])) AND q.session BETWEEN $first AND $last
-              AND NOT EXISTS (FROM bars b WHERE b.symbol = q.symbol AND b.session = q.session AND b.timeframe = '1d')
-            GROUP BY q.symbol
+            SELECT q.symbol, q.session, min(q.reason) FROM quarantine q
+            JOIN (SELECT unnest($symbols::VARCHAR[]) AS symbol, unnest($sources::VARCHAR[]) AS source) p
+              ON p.symbol = q.symbol AND p.source = q.source
+            WHERE q.session BETWEEN $first AND $last AND ($at::TIMESTAMP IS NULL OR q.known_at <= $at::TIMESTAMP)
+            GROUP BY q.symbol, q.session ORDER BY q.symbol, q.session
             """,
-            {"symbols": list(symbols), "first": first, "last": last},
+            {
+                "symbols": list(panel.symbols),
+                "sources": list(panel.sources),
+                "first": panel.sessions[0].astype(date),
+                "last": panel.sessions[-1].astype(date),
+                "at": None if known_at is None else known_at.astimezone(UTC).replace(tzinfo=None),
+            },
         ).fetchall()
-    return dict(rows)
+    place = {session.astype(date): t for t, session in enumerate(panel.sessions)}
+    found: dict[str, dict[int, str]] = {}
+    for symbol, session, reason in rows:
+        t = place.get(session)
+        if t is not None and not panel.has_bar[t, panel.symbols.index(symbol)]:
+            found.setdefault(symbol, {})[t] = reason
+    return found
 
 
 def data_hash(panel: Panel) -> str:

@@ -7,10 +7,8 @@ primary key would make the file eight times as large). One file is one transacti
 from dataclasses import dataclass
 from datetime import datetime
 
-import numpy as np
-
-from marketagent.actions import infer
 from marketagent.store.connection import Connection
+from marketagent.store.joins import infer_over_seams, set_slips_apart
 from marketagent.store.staging import Staged
 from marketagent.symbols import is_ticker
 
@@ -61,19 +59,22 @@ def unchanged(con: Connection, origin: Origin) -> tuple[str, list[Merged]]:
     return timeframe, [Merged(symbol, *spans.get(symbol, _NOTHING), 0, 0, 0, 0) for symbol, _ in rows]
 
 
-def merge(con: Connection, staged: Staged, origin: Origin, now: datetime) -> list[Merged]:
-    """Bring `staged` into the open transaction of `con`; returns what happened, a row a symbol in order."""
+def merge(con: Connection, staged: Staged, origin: Origin, now: datetime) -> tuple[list[Merged], list[str]]:
+    """Bring `staged` into the open transaction of `con`; returns what happened, a row a symbol in order, and notes."""
     at = now.replace(tzinfo=None)
     con.execute("SET VARIABLE source = ?", [origin.source])
     con.execute("SET VARIABLE timeframe = ?", [staged.timeframe])
     con.execute("SET VARIABLE moment = ?::TIMESTAMP", [at])
     con.execute("CREATE TEMP TABLE fresh AS FROM read_parquet(?)", [staged.bar_file])
     con.execute("CREATE TEMP TABLE acts AS FROM read_parquet(?)", [staged.action_file])
-    if staged.actions == "inferred":
-        _infer_at_joins(con)
+    con.execute("CREATE TEMP TABLE bad AS FROM read_parquet(?)", [staged.bad_file])
+    inferred = staged.actions == "inferred"
+    con.execute("SET VARIABLE inferred = ?", [inferred])
+    set_slips_apart(con)
+    notes = infer_over_seams(con) if inferred else []
     corrected, added = _merge_bars(con, origin.feed)
-    actions = _merge_actions(con, given=staged.actions == "given")
-    quarantined = _merge_bad(con, staged, origin)
+    actions = _merge_actions(con, inferred=inferred, given=staged.actions == "given")
+    quarantined = _merge_bad(con, origin)
     _cover(con)
     con.execute("INSERT INTO files VALUES (?, ?, ?, ?)", [origin.fingerprint, origin.file, staged.rows, at])
     report = _report(con, added, corrected, actions, quarantined)
@@ -81,8 +82,8 @@ def merge(con: Connection, staged: Staged, origin: Origin, now: datetime) -> lis
         "INSERT INTO file_symbols SELECT ?, unnest(?::VARCHAR[]), ?",
         [origin.fingerprint, [one.symbol for one in report], staged.timeframe],
     )
-    con.execute("DROP TABLE fresh; DROP TABLE acts")
-    return report
+    con.execute("DROP TABLE fresh; DROP TABLE acts; DROP TABLE bad; DROP TABLE IF EXISTS joined")
+    return report, notes
 
 
 def _counts(con: Connection, sql: str) -> dict[str, int]:
@@ -129,95 +130,58 @@ def _merge_bars(con: Connection, feed: str) -> tuple[dict[str, int], dict[str, i
     return corrected, {symbol: count - known.get(symbol, 0) for symbol, count in fresh.items()}
 
 
-def _infer_at_joins(con: Connection) -> None:
-    """The step between a stored bar and the first (or last) new bar next to it, which neither file shows alone.
-
-    It is real only if both were printed on one base. A later printing is lower by all payments since, so it makes
-    a step below 1: that is taken for a change of base and dropped, unless it is a consolidation's simple ratio.
-    """
-    rows = con.execute(
-        """
-        WITH kept AS (
-            SELECT symbol, ts, session, close, adj_close FROM bars
-            WHERE timeframe = getvariable('timeframe') AND source = getvariable('source') AND symbol IN (SELECT symbol FROM fresh)
-        ), edge AS (SELECT symbol, min(ts) AS first, max(ts) AS last FROM fresh GROUP BY symbol),
-        before AS (
-            SELECT k.symbol, k.close, k.adj_close, f.session AS session, f.close AS close2, f.adj_close AS adj2
-            FROM edge e JOIN kept k ON k.symbol = e.symbol AND k.ts < e.first JOIN fresh f ON f.symbol = e.symbol AND f.ts = e.first
-            WHERE NOT EXISTS (FROM kept x WHERE x.symbol = e.symbol AND x.ts = e.first)
-            QUALIFY row_number() OVER (PARTITION BY k.symbol ORDER BY k.ts DESC) = 1
-        ), after AS (
-            SELECT k.symbol, f.close, f.adj_close, k.session, k.close AS close2, k.adj_close AS adj2
-            FROM edge e JOIN kept k ON k.symbol = e.symbol AND k.ts > e.last JOIN fresh f ON f.symbol = e.symbol AND f.ts = e.last
-            WHERE NOT EXISTS (FROM kept x WHERE x.symbol = e.symbol AND x.ts = e.last)
-            QUALIFY row_number() OVER (PARTITION BY k.symbol ORDER BY k.ts) = 1
-        )
-        FROM before UNION ALL FROM after
-        """
-    ).fetchall()
-    for symbol, close, adjusted, session, close2, adjusted2 in rows:
-        if not (adjusted and adjusted2):
-            continue
-        found = infer(np.array([close, close2]), np.array([adjusted, adjusted2]))
-        for split, dividend in zip(found.split.tolist(), found.dividend.tolist(), strict=True):
-            if split < 1 and abs(1 / split - round(1 / split)) > 1e-6:
-                continue
-            values = [("split", split)] * (split != 1.0) + [("dividend", dividend)] * (dividend > 0)
-            for kind, value in values:
-                con.execute("INSERT INTO acts VALUES (?, ?, ?, ?)", [symbol, session, kind, value])
-
-
-def _merge_actions(con: Connection, *, given: bool) -> dict[str, int]:
-    """Where the file has columns for actions it is believed on every day it has; inferred ones never delete."""
-    con.execute(
-        """
-        CREATE TEMP TABLE outdated AS
-        SELECT a.symbol, a.session, a.kind FROM actions a LEFT JOIN acts n USING (symbol, session, kind)
-        WHERE a.source = getvariable('source') AND (
-            (n.value IS NOT NULL AND abs(a.value / n.value - 1) > $1)
-            OR ($2 AND n.value IS NULL AND EXISTS (FROM fresh f WHERE f.symbol = a.symbol AND f.session = a.session)))
-        """,
-        [SAME_VALUE, given],
-    )
+def _merge_actions(con: Connection, *, inferred: bool, given: bool) -> dict[str, int]:
+    """A file with columns for actions is believed on every day it has; what is inferred replaces what was inferred."""
+    if inferred:
+        outdated = """
+            SELECT a.symbol, a.session, a.kind FROM actions a LEFT JOIN acts n USING (symbol, session, kind)
+            WHERE a.source = getvariable('source') AND a.inferred AND (abs(a.value / n.value - 1) > $1
+                OR (a.symbol IN (SELECT symbol FROM joined) AND a.value IS DISTINCT FROM n.value))
+            """
+    else:
+        outdated = """
+            SELECT a.symbol, a.session, a.kind FROM actions a LEFT JOIN acts n USING (symbol, session, kind)
+            WHERE a.source = getvariable('source') AND $2 AND (a.value <> n.value OR (n.value IS NULL
+                AND EXISTS (FROM fresh f WHERE f.symbol = a.symbol AND f.session = a.session)) OR (a.inferred AND n.value IS NOT NULL))
+            """
+    con.execute(f"CREATE TEMP TABLE outdated AS {outdated.replace('$1', str(SAME_VALUE)).replace('$2', str(given))}")
     con.execute(
         """
         INSERT INTO superseded_actions SELECT a.*, getvariable('moment') FROM actions a JOIN outdated USING (symbol, session, kind)
-        WHERE a.source = getvariable('source')
+        WHERE a.source = getvariable('source');
+        DELETE FROM actions a USING outdated o WHERE a.source = getvariable('source')
+        AND o.symbol = a.symbol AND o.session = a.session AND o.kind = a.kind;
+        DROP TABLE outdated
         """
     )
     con.execute(
         """
-        DELETE FROM actions a USING outdated o WHERE a.source = getvariable('source')
-        AND o.symbol = a.symbol AND o.session = a.session AND o.kind = a.kind
+        CREATE TEMP TABLE new AS
+        SELECT DISTINCT ON (symbol, session, kind) symbol, session, kind, value FROM acts n
+        WHERE NOT EXISTS (FROM actions a WHERE a.source = getvariable('source') AND a.symbol = n.symbol
+            AND a.session = n.session AND (a.kind = n.kind OR (getvariable('inferred') AND NOT a.inferred)))
+        ORDER BY symbol, session, kind, value;
+        INSERT INTO actions (symbol, session, kind, value, source, known_at, inferred)
+        SELECT symbol, session, kind, value, getvariable('source'), getvariable('moment'), getvariable('inferred') FROM new
         """
     )
-    new = con.execute(
-        """
-        INSERT INTO actions (symbol, session, kind, value, source, known_at)
-        SELECT DISTINCT ON (symbol, session, kind) n.symbol, n.session, n.kind, n.value, getvariable('source'), getvariable('moment')
-        FROM acts n WHERE NOT EXISTS (FROM actions a WHERE a.source = getvariable('source')
-            AND a.symbol = n.symbol AND a.session = n.session AND a.kind = n.kind) RETURNING symbol
-        """
-    ).fetchall()
-    con.execute("DROP TABLE outdated")
-    counts: dict[str, int] = {}
-    for (symbol,) in new:
-        counts[symbol] = counts.get(symbol, 0) + 1
+    counts = _counts(con, "SELECT symbol, count(*) FROM new GROUP BY symbol")
+    con.execute("DROP TABLE new")
     return counts
 
 
-def _merge_bad(con: Connection, staged: Staged, origin: Origin) -> dict[str, int]:
+def _merge_bad(con: Connection, origin: Origin) -> dict[str, int]:
     con.execute(
         """
         INSERT INTO quarantine (source, file, line, symbol, session_text, session, reason, row_text, known_at)
         SELECT getvariable('source'), $1, b.line, b.symbol, b.session_text, b.session, b.reason, b.row_text, getvariable('moment')
-        FROM read_parquet($2) b WHERE NOT EXISTS (FROM quarantine q WHERE q.source = getvariable('source')
+        FROM bad b WHERE NOT EXISTS (FROM quarantine q WHERE q.source = getvariable('source')
             AND q.file = $1 AND q.line = b.line AND q.row_text = b.row_text AND q.reason = b.reason)
         """,
-        [origin.file, staged.bad_file],
+        [origin.file],
     )
-    rows = con.execute("SELECT symbol, count(*) FROM read_parquet(?) GROUP BY symbol", [staged.bad_file]).fetchall()
-    return {symbol: count for symbol, count in rows if symbol and is_ticker(symbol)}
+    counts = _counts(con, "SELECT symbol, count(*) FROM bad GROUP BY symbol")
+    return {symbol: count for symbol, count in counts.items() if symbol and is_ticker(symbol)}
 
 
 def _cover(con: Connection) -> None:

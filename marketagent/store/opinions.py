@@ -5,6 +5,7 @@ one of the same name and symbol; but never before the store knew it: the first s
 close comes at or after its `known_at`.
 """
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +18,21 @@ from marketagent.store.market import read_closes
 OPINIONS = "opinions.duckdb"
 
 
-def read_opinions(home: Path, panel: Panel, *, timeout_s: float) -> dict[str, Signal]:
-    """Every stored signal by name, laid over `panel`; what a model may have read about (contaminated) is left out."""
+def read_opinions(home: Path, panel: Panel, *, known_at: datetime | None = None, timeout_s: float) -> dict[str, Signal]:
+    """Every stored signal by name, laid over `panel`; what a model may have read about (contaminated) is left out.
+
+    `known_at` leaves out what the store learned later.
+    """
+    until = None if known_at is None else known_at.astimezone(UTC).replace(tzinfo=None)
     with opened(home / OPINIONS, timeout_s=timeout_s) as con:
         rows = con.execute(
             """
             SELECT name, symbol, session, known_at, value, confidence FROM signals
-            WHERE NOT contaminated AND symbol IN (SELECT unnest(?::VARCHAR[])) ORDER BY name, symbol, session, known_at
+            WHERE NOT contaminated AND symbol IN (SELECT unnest($symbols::VARCHAR[]))
+              AND ($until::TIMESTAMP IS NULL OR known_at <= $until::TIMESTAMP)
+            ORDER BY name, symbol, session, known_at
             """,
-            [list(panel.symbols)],
+            {"symbols": list(panel.symbols), "until": until},
         ).fetchall()
     column = {symbol: n for n, symbol in enumerate(panel.symbols)}
     closes = read_closes(home, panel, timeout_s=timeout_s) if rows else panel.sessions
@@ -33,7 +40,7 @@ def read_opinions(home: Path, panel: Panel, *, timeout_s: float) -> dict[str, Si
     for name, symbol, session, known_at, value, confidence in rows:
         first = max(
             int(np.searchsorted(panel.sessions, np.datetime64(session))),
-            int(np.searchsorted(closes, np.datetime64(known_at, "s"))),
+            int(np.searchsorted(closes, np.datetime64(known_at, "us"))),
         )
         value_of, sure_of = values.setdefault(name, (np.full(panel.shape, np.nan), np.full(panel.shape, np.nan)))
         value_of[first:, column[symbol]] = np.nan if value is None else value

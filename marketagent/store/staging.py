@@ -8,15 +8,15 @@ bar go to ``bad`` with a reason; a file that cannot be read as a table is refuse
 """
 
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
 
 from marketagent.actions import infer, simple_ratio
-from marketagent.errors import BadData, UsageError
+from marketagent.errors import BadData, NoData, UsageError
 from marketagent.store.connection import Connection
-from marketagent.store.tables import Table, opened_table, quoted
+from marketagent.store.tables import Table, opened_table, reading
 from marketagent.symbols import SQL_PATTERN
 
 TIMEFRAMES = {"1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "1d": 86_400}
@@ -63,55 +63,60 @@ class Staged:
         return str(self.folder / "bad.parquet")
 
 
-def stage(path: Path, options: Options, calendar: Path, folder: Path) -> Staged:
+def stage(path: Path, options: Options, calendar: Path, folder: Path, now: datetime) -> Staged:
     """Read `path` by `options` against the Parquet `calendar` (session, open_at, close_at) into `folder`.
 
-    Raises BadData where the file is no table, lacks a column, or holds no row that is a bar; UsageError where
-    an option names a column that is not there.
+    A row of a bar that has not begun by `now` is none. Raises BadData where the file is no table, lacks a column, or
+    holds no row that is a bar, NoData where none is in the range asked for, UsageError where an option names a column
+    that is not there.
     """
     with opened_table(path, options.columns, folder) as table:
         con = table.con
-        con.execute("SET TimeZone = 'UTC'")
         con.execute("CREATE TABLE calendar AS FROM read_parquet(?)", [str(calendar)])
         if "symbol" not in table.columns and options.symbol is None:
             raise BadData(f"{table.name} has no column for symbol; name one with --map symbol=COLUMN, or give --symbol")
-        _take(table, options.symbol)
+        with reading(table.name):
+            _take(table, options.symbol)
+        _tell_times(con)
         timeframe = options.timeframe or _timeframe(con, table.name)
         _place(con, timeframe, options.stamp)
-        _judge(con, table)
+        _judge(con, now)
         _set_repeats_apart(con)
         _set_jumps_apart(con)
         _keep_range(con, options)
         actions, notes = _actions(con, table)
-        return _written(con, folder, timeframe, actions, table.name, notes)
+        return _written(table, folder, timeframe, actions, options, notes)
 
 
 def _take(table: Table, symbol: str | None) -> None:
     """The table ``raw``: one row a line, symbol and time as text, numbers cast, nothing judged yet."""
     name = "$symbol"
     if symbol is None:
-        text = f"trim(CAST({quoted(table.columns['symbol'])} AS VARCHAR))"
+        text = f"trim(CAST({table.columns['symbol']} AS VARCHAR))"
         # Only ASCII is put in upper case: a dotless i would become a plain I and pass for a ticker.
         name = f"CASE WHEN regexp_full_match({text}, '[ -~]*') THEN upper({text}) ELSE {text} END"
     numbers = []
     for column in ("open", "high", "low", "close", "volume", "adj_close", "dividend", "split"):
         if column in table.columns:
-            text = f"trim(CAST({quoted(table.columns[column])} AS VARCHAR))"
+            text = f"trim(CAST({table.columns[column]} AS VARCHAR))"
             numbers += [f"{text} AS {column}_text", f"TRY_CAST({text} AS DOUBLE) AS {column}"]
         else:
             numbers += [f"NULL::VARCHAR AS {column}_text", f"NULL::DOUBLE AS {column}"]
-    shown = ", ".join(f"CAST({quoted(column)} AS VARCHAR)" for column in table.columns.values())
     table.con.execute(
         f"""
         CREATE TABLE raw AS
-        SELECT line, {name} AS symbol, trim(CAST({quoted(table.columns["date"])} AS VARCHAR)) AS time_text,
-               {", ".join(numbers)}, concat_ws(',', {shown}) AS row_text, NULL::VARCHAR AS reason
+        SELECT line, {name} AS symbol, trim(CAST({table.columns["date"]} AS VARCHAR)) AS time_text,
+               {", ".join(numbers)}, NULL::VARCHAR AS reason
         FROM source
         """,
         {"symbol": symbol} if symbol is not None else None,
     )
-    table.con.execute("DROP TABLE IF EXISTS source_rows")
-    table.con.execute(
+    table.con.execute("DROP VIEW source; DROP TABLE IF EXISTS source_rows")
+
+
+def _tell_times(con: Connection) -> None:
+    """Add `local`, the time of each row in New York; NULL where it is no time, or one that no share has seen."""
+    con.execute(
         rf"""
         ALTER TABLE raw ADD COLUMN zoned BOOLEAN;
         ALTER TABLE raw ADD COLUMN local TIMESTAMP;
@@ -120,7 +125,8 @@ def _take(table: Table, symbol: str | None) -> None:
             WHEN zoned AND regexp_matches(time_text, '[T ]00:00(:00(\.0+)?)?[^0-9.:]') THEN TRY_CAST(left(time_text, 10) AS TIMESTAMP)
             WHEN zoned THEN timezone('{NEW_YORK}', TRY_CAST(time_text AS TIMESTAMPTZ))
             WHEN regexp_matches(time_text, '^[0-9]{{8}}$') THEN try_strptime(time_text, '%Y%m%d')
-            ELSE TRY_CAST(time_text AS TIMESTAMP) END
+            ELSE TRY_CAST(time_text AS TIMESTAMP) END;
+        UPDATE raw SET local = NULL WHERE NOT (local BETWEEN '1800-01-01' AND '2200-01-01')
         """
     )
 
@@ -180,13 +186,18 @@ def _stamped_at_end(con: Connection) -> bool:
     return bool(at_open == 0 and at_close > 0)
 
 
-def _judge(con: Connection, table: Table) -> None:
+def _judge(con: Connection, now: datetime) -> None:
     """Write the first reason why a row cannot be a bar, if there is one."""
+    at = now.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
+    first, last = con.execute("SELECT min(session), max(session) FROM calendar").fetchone() or (None, None)
     numbers = ["open", "high", "low", "close", "volume"]
     cases = [
         ("symbol IS NULL OR symbol = ''", "'no symbol'"),
         (f"NOT regexp_full_match(symbol, '{SQL_PATTERN}')", "'symbol ' || left(symbol, 40) || ' is not a ticker'"),
-        ("local IS NULL", "'date ' || coalesce(left(time_text, 40), 'missing') || ' is not a date'"),
+        ("time_text IS NULL OR time_text = ''", "'no date'"),
+        ("local IS NULL", "'date ' || left(time_text, 40) || ' is not a date'"),
+        (f"session < '{first}'", f"session || ' is before the calendar, which begins {first}'"),
+        (f"session > '{last}' OR ts > '{at}'", "session || ' has not begun yet'"),
         ("session NOT IN (SELECT session FROM calendar)", "session || ' is not a trading session'"),
     ]
     for name in numbers:
@@ -214,7 +225,7 @@ def _set_repeats_apart(con: Connection) -> None:
         """
         CREATE TABLE repeats AS
         SELECT symbol, ts, count(*) AS n, min(line) AS line,
-               count(DISTINCT (open, high, low, close, volume)) AS versions FROM raw
+               count(DISTINCT (open, high, low, close, volume, coalesce(split, 1), coalesce(dividend, 0))) AS versions FROM raw
         WHERE reason IS NULL GROUP BY symbol, ts HAVING n > 1;
         UPDATE raw SET reason = r.n || ' rows for this bar disagree' FROM repeats r
         WHERE raw.symbol = r.symbol AND raw.ts = r.ts AND r.versions > 1 AND raw.reason IS NULL;
@@ -264,8 +275,10 @@ def _actions(con: Connection, table: Table) -> tuple[str, list[str]]:
 
 
 def _given(con: Connection) -> None:
+    # An action is true even where the bar beside it is not: it must only be of a ticker and of a session.
     placed = (
-        "symbol IS NOT NULL AND ts IS NOT NULL AND NOT repeated AND (reason IS NULL OR reason NOT LIKE '%disagree')"
+        f"regexp_full_match(symbol, '{SQL_PATTERN}') AND session IN (SELECT session FROM calendar) AND NOT repeated"
+        " AND (reason IS NULL OR reason NOT LIKE '%disagree')"
     )
     wrong = {
         "split": "split_text <> '' AND (split IS NULL OR NOT isfinite(split) OR split < 0)",
@@ -326,19 +339,30 @@ def _add_actions(con: Connection, rows: list[tuple[str, date, str, float]]) -> N
     )
 
 
-def _written(con: Connection, folder: Path, timeframe: str, actions: str, name: str, notes: list[str]) -> Staged:
+def _written(table: Table, folder: Path, timeframe: str, actions: str, options: Options, notes: list[str]) -> Staged:
+    con, name = table.con, table.name
+    texts = {"symbol": "symbol", "date": "time_text"}
+    shown = ", ".join(f"coalesce({texts.get(column, f'{column}_text')}, '')" for column in table.columns)
     counts = con.execute(
         """
         SELECT count(*) FILTER (asked), count(*) FILTER (asked AND reason IS NULL AND NOT repeated),
-               count(*) FILTER (asked AND repeated), count(*) FILTER (asked AND reason IS NOT NULL),
-               min(reason) FILTER (reason IS NOT NULL), min(line) FILTER (reason IS NOT NULL)
+               count(*) FILTER (asked AND repeated), count(*) FILTER (asked AND reason IS NOT NULL)
         FROM raw
         """
     ).fetchone()
-    rows, bars, repeated, bad, reason, line = counts or (0, 0, 0, 0, None, None)
-    if rows and not bars and not repeated:
-        first = con.execute("SELECT reason FROM raw WHERE line = ?", [line]).fetchone()
-        raise BadData(f"{name}: none of its {rows} rows is a bar; line {line}: {first[0] if first else reason}")
+    rows, bars, repeated, bad = counts or (0, 0, 0, 0)
+    if not rows:
+        raise NoData(f"{name} has no row{_asked(options)}")
+    first = con.execute(
+        "SELECT line, reason FROM raw WHERE asked AND reason IS NOT NULL ORDER BY line LIMIT 1"
+    ).fetchone()
+    if first and not bars:
+        raise BadData(f"{name}: none of its {rows} rows is a bar; line {first[0]}: {first[1]}")
+    if first:
+        notes = [
+            *notes,
+            f"{name}: {bad} of {rows} rows refused; line {first[0]}: {first[1]} (ma sql 'from quarantine')",
+        ]
     staged = Staged(
         folder=folder,
         timeframe=timeframe,
@@ -351,16 +375,22 @@ def _written(con: Connection, folder: Path, timeframe: str, actions: str, name: 
     )
     con.execute(
         f"""
-        COPY (SELECT symbol, session, ts, open, high, low, close, volume,
+        COPY (SELECT line, symbol, session, ts, open, high, low, close, volume,
                      CASE WHEN adj_close > 0 AND isfinite(adj_close) THEN adj_close END AS adj_close FROM raw
               WHERE asked AND reason IS NULL AND NOT repeated ORDER BY symbol, ts) TO '{quoted_text(staged.bar_file)}';
         COPY (FROM actions ORDER BY ALL) TO '{quoted_text(staged.action_file)}';
         COPY (SELECT line, left(symbol, 40) AS symbol, left(time_text, 40) AS session_text, session, reason,
-                     left(row_text, 400) AS row_text
+                     left(concat_ws(',', {shown}), 400) AS row_text
               FROM raw WHERE asked AND reason IS NOT NULL ORDER BY line) TO '{quoted_text(staged.bad_file)}'
         """
     )
     return staged
+
+
+def _asked(options: Options) -> str:
+    of = f" of {', '.join(options.symbols)}" if options.symbols else ""
+    since = f" from {options.first}" if options.first else ""
+    return of + since + (f" up to {options.last}" if options.last else "")
 
 
 def quoted_text(text: str) -> str:

@@ -49,7 +49,8 @@ CREATE TABLE actions (
     kind VARCHAR NOT NULL CHECK (kind IN ('split', 'dividend')),
     value DOUBLE NOT NULL CHECK (isfinite(value) AND value > 0),    -- new shares for one old; USD a share
     source VARCHAR NOT NULL,
-    known_at TIMESTAMP NOT NULL
+    known_at TIMESTAMP NOT NULL,
+    inferred BOOLEAN NOT NULL       -- read back from an adjusted close; never put above one that was given
 );
 
 CREATE TABLE superseded_actions (
@@ -59,6 +60,7 @@ CREATE TABLE superseded_actions (
     value DOUBLE NOT NULL,
     source VARCHAR NOT NULL,
     known_at TIMESTAMP NOT NULL,
+    inferred BOOLEAN NOT NULL,
     superseded_at TIMESTAMP NOT NULL
 );
 

@@ -1,0 +1,123 @@
+"""A backtest's numbers, worked by hand on runs short enough for that."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from markets import panel_of
+from numpy.testing import assert_allclose, assert_array_equal
+
+from marketagent.backtest import Backtest, backtest
+from marketagent.costs import Costs, parse
+from marketagent.decision import Decisions, decide
+from marketagent.panel import Panel
+from marketagent.signals import Signal
+from marketagent.strategy import Opinions, Strategy
+
+NAN = np.nan
+NONE = parse("none")
+
+
+class Told(Strategy):
+    """Does what the test says."""
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        return dict(opinions)
+
+
+def decided(panel: Panel, value: object) -> Decisions:
+    opinions: Mapping[str, Signal] = {"told": Signal(np.array(value, dtype=np.float64).reshape(panel.shape))}
+    return decide(Told(), panel, opinions)
+
+
+def run_of(panel: Panel, value: object, costs: Costs = NONE, cash: float = 1000.0, **options: object) -> Backtest:
+    return backtest(decided(panel, value), costs, cash, **options)  # type: ignore[arg-type]
+
+
+def test_a_round_trip_by_hand() -> None:
+    # Decided at 10, bought at 10 (100 shares), worth 1200, 900, sold at 11: 1100.
+    result = run_of(panel_of([10, 10, 12, 9, 11, 11]), [1, NAN, NAN, -1, NAN, NAN])
+    assert result.simulation.equity.tolist() == [1000, 1000, 1200, 900, 1100, 1100]
+    assert_allclose(result.returns, [0, 0, 0.2, -0.25, 1100 / 900 - 1, 0], rtol=1e-14, atol=1e-15)
+    found = result.metrics
+    assert found["total_return"] == pytest.approx(0.1)
+    assert found["cagr"] == pytest.approx(1.1 ** (252 / 6) - 1)
+    assert found["max_drawdown"] == pytest.approx(-0.25)
+    assert found["volatility"] == pytest.approx(np.std(result.returns, ddof=1) * 252**0.5)
+    assert found["sharpe"] == pytest.approx(np.mean(result.returns) / np.std(result.returns, ddof=1) * 252**0.5)
+    assert found["exposure"] == pytest.approx(3 / 6)  # invested at the close of three of six sessions
+    assert (found["trades"], found["win_rate"], found["profit_factor"]) == (1, 1.0, None)
+    assert found["costs_paid"] == 0.0
+    assert (found["alpha"], found["beta"], found["information_ratio"]) == (None, None, None)
+    assert result.notes == ()
+
+
+def test_costs_paid_are_commissions_and_slippage() -> None:
+    # Bought 98 of 1000 / 10 at 10.1 (a dollar of commission), sold at 9.9 (another): 98 * 0.1 of slippage each way.
+    result = run_of(panel_of([10, 10, 10, 10]), [1, NAN, -1, NAN], parse("ibkr-fixed", slippage_bps=100))
+    assert result.simulation.events.quantity.tolist() == [98, -98]
+    assert result.metrics["costs_paid"] == pytest.approx(2 + 2 * 98 * 0.1, rel=1e-12)
+    assert result.simulation.equity[-1] == pytest.approx(1000 - 2 - 2 * 98 * 0.1, rel=1e-12)
+
+
+def test_turnover_is_of_what_was_traded_in_the_run_alone() -> None:
+    panel = panel_of([1, 10, 10, 10, 10])
+    late = run_of(panel, [1, 1, NAN, -1, NAN], start=1)
+    # 1000 bought and 1000 sold over four sessions of an account of 1000
+    same = run_of(panel_of([10, 10, 10, 10]), [1, NAN, -1, NAN])
+    assert late.metrics == same.metrics
+    assert late.metrics["turnover"] is not None
+    assert late.metrics["turnover"] > 0
+
+
+def test_dividends_splits_and_payouts_are_part_of_the_round_trip() -> None:
+    panel = panel_of([10, 10, 5, 6, *[NAN] * 6], split={(2, 0): 2.0}, dividend={(3, 0): 0.5})
+    two = panel_of(np.hstack([panel.raw.close, np.full((10, 1), 1.0)]), split={(2, 0): 2.0}, dividend={(3, 0): 0.5})
+    value = np.full((10, 2), NAN)
+    value[0, 0] = 1
+    result = run_of(two, value)
+    # 100 shares become 200, which earn 0.5 each and are paid out at 6: 100 + 1200 - 1000
+    assert result.simulation.equity[-1] == 1300.0
+    assert (result.metrics["trades"], result.metrics["win_rate"]) == (1, 1.0)
+    assert result.notes == ("closed at the last price after 5 sessions without a bar: S00",)
+
+
+def test_a_benchmark_is_held_from_the_first_session_and_waits_where_it_has_no_bar() -> None:
+    prices = np.array([8.0, 10, 10, NAN, 12, 9, 9.9])
+    panel = panel_of([10, 10, 10, 10, 12, 9, 9.9])
+    result = run_of(panel, [1, NAN, NAN, NAN, NAN, NAN, NAN], benchmark=prices, start=0)
+    late = run_of(panel, [NAN, 1, NAN, NAN, NAN, NAN, NAN], benchmark=prices, start=1)
+    assert late.metrics["beta"] == pytest.approx(1.0)
+    assert late.metrics["alpha"] == pytest.approx(0.0, abs=1e-12)
+    assert late.metrics["information_ratio"] is None  # it does what the benchmark does: nothing to divide by
+    assert result.metrics["beta"] is not None
+    assert result.metrics["beta"] < 1.0  # the account was in cash while the benchmark went from 8 to 10
+
+
+def test_fills_at_the_close_of_the_decision_are_marked() -> None:
+    result = run_of(panel_of([10, 10]), [1, NAN], fill="same-close")
+    assert result.notes == ("fills at the close they were decided on: not tradable, for comparison only",)
+
+
+def test_a_note_names_ten_symbols_and_counts_the_rest() -> None:
+    close = np.full((9, 13), NAN)
+    close[:2], close[:, 12] = 10.0, 10.0
+    value = np.full((9, 13), NAN)
+    value[0, :12] = 1
+    (note,) = run_of(panel_of(close), value, cash=1e5).notes
+    assert note.endswith(": S00, S01, S02, S03, S04, S05, S06, S07, S08, S09 and 2 more")
+
+
+@pytest.mark.parametrize(("symbols", "words"), [(1, "1 order was not filled"), (2, "2 orders were not filled")])
+def test_orders_without_a_fill_are_counted(symbols: int, words: str) -> None:
+    panel = panel_of([[10] * symbols, [NAN] * symbols, [10] * symbols])
+    (note,) = run_of(panel, np.vstack([np.ones((1, symbols)), np.full((2, symbols), NAN)])).notes
+    assert note == f"{words}: no bar that day, or no cash"
+
+
+def test_the_frame_has_a_row_a_session() -> None:
+    result = run_of(panel_of([10, 10, 12]), [1, NAN, NAN])
+    frame = result.frame()
+    assert frame.columns.tolist() == ["equity", "cash", "exposure", "returns"]
+    assert_array_equal(frame["equity"].to_numpy(), result.simulation.equity)
+    assert frame.index[0].date().isoformat() == "2013-01-02"
