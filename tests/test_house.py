@@ -11,7 +11,21 @@ from streams import environment
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-HEAVY = ("pandas", "numba", "exchange_calendars", "alpaca", "polygon", "anthropic", "openai", "talib", "scipy", "httpx")
+HEAVY = (
+    "pandas",
+    "numba",
+    "exchange_calendars",
+    "alpaca",
+    "polygon",
+    "anthropic",
+    "openai",
+    "talib",
+    "scipy",
+    "httpx",
+    "anyio",
+    "tenacity",
+    "diskcache",
+)
 
 
 def test_every_package_is_named_for_the_wheel():
