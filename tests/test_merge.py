@@ -32,6 +32,7 @@ CUT = 108  # the session of the split, 2014-06-09
         ("adjusted", [(CUT - 30, None), (0, CUT + 30)]),
         ("adjusted", [(151, None), (25, 151), (24, 25), (0, 24)]),
         ("adjusted", [(0, 88), (151, None), (88, 151)]),
+        ("adjusted", [(151, None), (0, 88), (80, 160)]),
         ("adjusted", [(60, 160), (0, None)]),
     ],
     ids=str,

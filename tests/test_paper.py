@@ -49,10 +49,10 @@ def evening(home, strategy, values, symbols, session, terms=TERMS):
     loaded = catalog.load(strategy, NOWHERE)
     chosen = loaded.configured(values)
     panel = read_panel(home, symbols, last=session, timeout_s=10)
-    failed = scoring.unfit(home, panel, chosen.warmup, timeout_s=10)
-    fit = panel.only([name for name in panel.symbols if name not in failed])
-    decided = scoring.decided_on(home, loaded, chosen, fit, timeout_s=10)
-    records = list(scoring.records(decided, loaded, chosen.params()))
+    view = View(session)
+    unfit = scoring.unfit(home, panel, chosen.warmup, view, timeout_s=10)
+    decided = scoring.decided_on(home, loaded, chosen, panel, view, timeout_s=10)
+    records = list(scoring.records(decided, loaded, chosen.params(), unfit))
     return paper.trade(home, sealed(records, f"run-{session}"), terms, NOW, timeout_s=10)
 
 

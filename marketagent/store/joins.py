@@ -58,7 +58,7 @@ def infer_over_seams(con: Connection) -> list[str]:
     With file and store printed on one base they are read from both together, as if they had come at once: the table
     ``joined`` names those symbols. Else only the step at the seam itself is looked at, which neither shows alone. A
     step at a seam may be no more than a change of base (a later printing is lower by all payments since): it counts
-    only if the price shows it, too, or if it is as small as a dividend.
+    only between neighbouring sessions, and if the price shows it, too, or if it is as small as a dividend.
     """
     con.execute("CREATE TEMP TABLE joined (symbol VARCHAR)")
     notes: list[str] = []
@@ -74,8 +74,8 @@ def infer_over_seams(con: Connection) -> list[str]:
             found, taken = _at_seams(series)
         for row in found.row[~taken]:
             notes.append(
-                f"{symbol}: adj_close steps at {series.day(row)}, where this file meets what is stored; taken for another"
-                " printing. If it was a split or a dividend, fetch a file that holds the bars on both sides"
+                f"{symbol}: adj_close steps at {series.day(row)}, where this file meets what is stored; no split or dividend"
+                " was taken from that: bars are missing there, or it is another printing. A file of both sides would tell"
             )
         _add(con, symbol, series, found, taken)
     return notes
@@ -84,12 +84,13 @@ def infer_over_seams(con: Connection) -> list[str]:
 @dataclass(frozen=True)
 class _Series:
     """Closes of one symbol, stored and fresh in one; `is_seam` where a bar is only in one and the one before only in
-    the other."""
+    the other, `follows` where no session lies between the two."""
 
     session: NDArray[np.datetime64]
     close: Array
     adjusted: Array
     is_seam: NDArray[np.bool_]
+    follows: NDArray[np.bool_]
     one_base: bool
 
     def day(self, row: int) -> date:
@@ -104,11 +105,13 @@ def _series(con: Connection) -> dict[str, _Series]:
             SELECT symbol, ts, session, close, adj_close FROM bars
             WHERE timeframe = getvariable('timeframe') AND source = getvariable('source') AND symbol IN (SELECT symbol FROM fresh)
         )
-        SELECT symbol, (coalesce(f.session, k.session) - DATE '1970-01-01')::INTEGER AS day, coalesce(f.close, k.close) AS close,
+        SELECT symbol, s.place, (coalesce(f.session, k.session) - DATE '1970-01-01')::INTEGER AS day, coalesce(f.close, k.close) AS close,
                CASE WHEN f.ts IS NULL THEN k.adj_close ELSE f.adj_close END AS adjusted,
                f.ts IS NOT NULL AS is_fresh, k.ts IS NOT NULL AS is_kept,
                f.close = k.close AND f.adj_close IS DISTINCT FROM k.adj_close AS other_base
-        FROM fresh f FULL JOIN kept k USING (symbol, ts) WHERE symbol IN (SELECT symbol FROM kept) ORDER BY symbol, ts
+        FROM fresh f FULL JOIN kept k USING (symbol, ts)
+        JOIN (SELECT session, row_number() OVER (ORDER BY session) AS place FROM sessions) s ON s.session = coalesce(f.session, k.session)
+        WHERE symbol IN (SELECT symbol FROM kept) ORDER BY symbol, ts
         """
     ).fetchnumpy()
     symbols = np.asarray(rows["symbol"])
@@ -124,15 +127,18 @@ def _series(con: Connection) -> dict[str, _Series]:
         if np.isfinite(adjusted[part]).all() and (kept[part] & ~fresh[part]).any():
             f, k = fresh[part], kept[part]
             seam = np.concatenate([[False], ~((f[1:] & f[:-1]) | (k[1:] & k[:-1]))])
+            follows = np.concatenate([[False], np.diff(np.asarray(rows["place"][part])) <= 1])
             days = np.asarray(rows["day"][part]).astype("datetime64[D]")
             found[str(symbols[start])] = _Series(
-                days, np.asarray(rows["close"][part]), adjusted[part], seam, not other[part].any()
+                days, np.asarray(rows["close"][part]), adjusted[part], seam, follows, not other[part].any()
             )
     return found
 
 
 def _believable(series: _Series, row: int, split: float) -> bool:
-    """Whether the price moved as the step at `row` says it must have."""
+    """Whether the step at `row` is of one night, and the price moved as it says it must have."""
+    if not series.follows[row]:
+        return False
     move = abs(np.log(series.close[row] / series.close[row - 1]))
     step = series.adjusted[row] / series.close[row] / (series.adjusted[row - 1] / series.close[row - 1])
     explained = abs(np.log(series.close[row] * step / series.close[row - 1])) < move
