@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from marketagent import catalog, costs, options, pipe, scoring
+from marketagent import catalog, options, pipe, scoring
 from marketagent import home as homes
 from marketagent.backtest import backtest
 from marketagent.config import Settings
-from marketagent.errors import MarketAgentError
+from marketagent.errors import MarketAgentError, UsageError
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.records import StrategyInfo
 from marketagent.simulate import FILLS
@@ -48,13 +48,15 @@ def run(
     loaded = catalog.load(strategy, settings.home)
     chosen = loaded.configured(options.pairs(values, "--set"))
     first, last = options.span(since, until)
-    bill = costs.parse(costs_name or settings.costs, settings.slippage_bps if slippage_bps is None else slippage_bps)
+    bill = options.bill(settings, costs_name, slippage_bps)
     options.one_of(fill, FILLS, "--fill")
     start_cash = settings.cash if cash is None else options.positive(cash, "--cash")
     for path in (equity, fills):
         options.exportable(path)
+    if equity is not None and fills is not None and equity.resolve() == fills.resolve():
+        raise UsageError(f"--equity and --fills both name {equity}")
     given = options.symbols_or_all(symbols, settings)
-    view = scoring.View(last, source, options.instant(known_at, "--known-at"))
+    view = scoring.View(last, options.stored_source(source), options.instant(known_at, "--known-at"))
     wait = settings.busy_timeout_s
     decisions = scoring.decided(settings.home, loaded, chosen, given.symbols or None, view, timeout_s=wait)
     start = scoring.start_row(decisions.panel, first)

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from marketagent import intake, options, pipe, setup, show, sources
-from marketagent.config import Settings
+from marketagent.config import CONFIG, Settings
+from marketagent.errors import BadConfig, UsageError
 from marketagent.pipe import Input
 from marketagent.store import staging
 from marketagent.symbols import checked
@@ -47,8 +48,7 @@ def run(
     """
     settings = Settings.load()
     first, last = options.span(since, until)
-    name = source or settings.source
-    chosen = sources.load(name)
+    chosen = sources.load(source) if source else _configured(settings)
     given = _given(chosen.TAKES, names, settings)
     reading = staging.Options(
         columns=options.pairs(rename, "--map"),
@@ -76,3 +76,11 @@ def _given(takes: str, names: list[str] | None, settings: Settings) -> Input:
     if takes == "files":
         return Input(symbols=tuple(names or ()))
     return options.symbols_or_all(names, settings)
+
+
+def _configured(settings: Settings) -> sources.Source:
+    """The source of config.toml; a name there that is none is the configuration's fault."""
+    try:
+        return sources.load(settings.source)
+    except UsageError as error:
+        raise BadConfig(f"{settings.home / CONFIG}: {error}") from error

@@ -30,7 +30,9 @@ def run(
     homes.check(settings.home, write=True)  # before a strategy of its folder is run
     loaded = catalog.load(strategy, settings.home)
     chosen = loaded.configured(options.pairs(values, "--set"))
-    view = scoring.View(options.day(as_of, "--as-of"), source, options.instant(known_at, "--known-at"))
+    view = scoring.View(
+        options.day(as_of, "--as-of"), options.stored_source(source), options.instant(known_at, "--known-at")
+    )
     given = pipe.symbols_in(symbols, sys.stdin, settings.watchlists)
     if not given.symbols:
         raise NoData("no symbols; run: ma score AAPL MSFT, or pipe them in from ma fetch")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from marketagent import costs, options, paper, pipe, trading
+from marketagent import options, paper, pipe, trading
 from marketagent.config import Settings
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
@@ -46,7 +46,7 @@ def run(
     terms = trading.Terms(
         account or settings.account,
         settings.cash,
-        costs.parse(settings.costs, settings.slippage_bps),
+        options.bill(settings),
         fractional,
         allow_short,
         options.one_of(fill, trading.FILLS, "--fill"),

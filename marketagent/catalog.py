@@ -53,7 +53,9 @@ def load(name: str, home: Path) -> Loaded:
     except OSError as error:
         raise UsageError(f"strategy file {file} cannot be read: {error.strerror}") from error
     kind = _class_in(file, source)
-    summary = (kind.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+    text = kind.__doc__ or ""
+    # A dataclass without a docstring gets its signature for one, which is no help line.
+    summary = "" if text.startswith(f"{kind.__name__}(") else text.strip().partition("\n")[0].rstrip(".")
     return Loaded(file.stem, file, hashlib.sha256(source).hexdigest(), summary, kind)
 
 

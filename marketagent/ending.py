@@ -9,7 +9,7 @@ import typer
 
 from marketagent import show
 from marketagent.errors import DiskError, Exit, MarketAgentError, did_you_mean
-from marketagent.process import ReaderGone, Terminated, flush, reader_gone
+from marketagent.process import ReaderGone, Terminated, flush, reader_gone, signalled
 from marketagent.redact import redacted
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
@@ -20,7 +20,7 @@ _ClickError: Any = typer.BadParameter.__mro__[2]
 
 def told(error: BaseException) -> int:
     """Say what `error` means to a person, if anything, and return the exit code."""
-    error = _cause(error)
+    error = signalled(_cause(error))
     if os.environ.get("MA_DEBUG") == "1" and not isinstance(error, SystemExit | typer.Exit | ReaderGone):
         show.tell(redacted("".join(traceback.format_exception(error))))
     match error:
@@ -96,7 +96,7 @@ def _advice(error: Any) -> str:
     if option and hasattr(error, "possibilities"):
         known = [name for param in error.ctx.command.get_params(error.ctx) for name in param.opts if name[:2] == "--"]
         return f"no such option: {option}{did_you_mean(option, known)}"
-    text = " ".join(error.format_message().split()).rstrip(".")
+    text = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")  # pydantic's words
     return text[:1].lower() + text[1:]
 
 

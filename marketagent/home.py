@@ -56,7 +56,12 @@ def create(home: Path) -> bool:
         return False
     except FileNotFoundError:
         _make_parents(home)
-        return create(home)
+        try:
+            home.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:  # a file system that makes no folders, such as /proc
+            raise _refused(error, home) from error
+        check_folder(home, write=True)
+        return True
     except OSError as error:
         raise _refused(error, home) from error
     check_folder(home, write=True)

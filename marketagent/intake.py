@@ -51,7 +51,10 @@ def take_all(
             for note in notes:
                 say(note)
             for one in merged:
-                taken.fetched[one.symbol] = _joined(taken.fetched.get(one.symbol), one, batch.source, timeframe)
+                before = taken.fetched.get(one.symbol)
+                # Days and minutes of one symbol are two records: their bars do not add up to anything.
+                key = one.symbol if before is None or before.timeframe == timeframe else f"{one.symbol} {timeframe}"
+                taken.fetched[key] = _joined(taken.fetched.get(key), one, batch.source, timeframe)
     if taken.failed and not taken.fetched:
         *others, last = taken.failed.values()
         for other in others:

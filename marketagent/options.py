@@ -5,13 +5,16 @@ import sys
 from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from marketagent import pipe
-from marketagent.config import Settings
-from marketagent.errors import NoData, UsageError, did_you_mean
+from marketagent.config import CONFIG, Settings
+from marketagent.errors import BadConfig, NoData, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from marketagent import costs
 
 Symbols = Annotated[
     list[str] | None,
@@ -122,3 +125,26 @@ def exportable(path: Path | None) -> None:
         raise UsageError(f"{path} must end in .parquet or .csv")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.absolute().parent}")
+
+
+def bill(settings: Settings, name: str | None = None, slippage_bps: float | None = None) -> "costs.Costs":
+    """The costs that were asked for, else those of the config; each wrong in its own way."""
+    from marketagent import costs  # NumPy, which most commands do not need
+
+    slippage = settings.slippage_bps if slippage_bps is None else slippage_bps
+    if name is not None:
+        return costs.parse(name, slippage)
+    try:
+        return costs.parse(settings.costs, slippage)
+    except UsageError as error:
+        if slippage_bps is not None:
+            costs.parse(settings.costs)  # then it is the config that is wrong, and not the option
+            raise
+        raise BadConfig(f"{settings.home / CONFIG}: {error}") from error
+
+
+def stored_source(name: str | None) -> str | None:
+    """`name` if it is a source there is; raises UsageError with the nearest one."""
+    from marketagent import sources  # DuckDB, which most commands do not need
+
+    return None if name is None else one_of(name, sources.names(), "--source")

@@ -38,12 +38,23 @@ def open_descriptors() -> None:
         sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 - same
 
 
+_stopped: list[int] = []  # the signals of `terminable` that came, for whoever swallows the exception they raise
+
+
+def signalled(error: BaseException) -> BaseException:
+    """The signal behind `error`: DuckDB answers one that comes while it computes with an error of its own."""
+    if isinstance(error, RuntimeError) and "Query interrupted" in str(error):
+        return Terminated("terminated") if _stopped else KeyboardInterrupt()
+    return error
+
+
 @contextmanager
 def terminable() -> Iterator[None]:
     """SIGTERM raises Terminated inside, once: a second one does not cut the cleaning-up short."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _stopped.append(signum)
         raise Terminated("terminated")
 
     main_thread = threading.current_thread() is threading.main_thread()

@@ -128,7 +128,7 @@ def start_row(panel: Panel, first: date | None) -> int:
         return 0
     row = int(np.searchsorted(panel.sessions, np.datetime64(first)))
     if row >= len(panel.sessions):
-        raise NoData(f"no bars are stored from {first} on; the last stored session is {panel.sessions[-1]}")
+        raise NoData(f"no bars are stored from {first} on; the last session looked at is {panel.sessions[-1]}")
     return row
 
 

@@ -47,7 +47,7 @@ _SCORES = {"score", "sharpe", "sortino", "calmar", "beta", "information_ratio", 
 _COLOURS = {"buy": "green", "sell": "red"}
 _LOOSE = {"reasoning", "reason", "summary", "meaning", "file"}  # texts: they get the width that is left over
 _LEAST = 20  # columns, before an optional column makes room
-_FEW = 3  # up to so many rows a text is wrapped, beyond it is cut: one line a row
+_FEW = 12  # up to so many rows a text is wrapped, beyond it is cut: one line a row
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pytest
 import typer
 from streams import MA, environment, shell
 
-from marketagent import cli, ending
+from marketagent import cli, ending, process
 from marketagent.errors import BadData, Busy, Exit, NoData
 
 HEAVY = {"pandas", "numba", "numpy", "duckdb", "exchange_calendars", "alpaca", "polygon", "anthropic", "openai"}
@@ -359,3 +359,16 @@ def test_on_a_terminal_records_are_a_table_without_begin_and_end(tmp_path, width
     assert lines[0].replace("\x1b[2m", "").replace("\x1b[0m", "").split() == ["kind", "meaning"]
     assert "begin" not in lines[0]
     assert not any(line.startswith("{") for line in lines)
+
+
+def test_a_signal_that_duckdb_turned_into_an_error_of_its_own_is_still_that_signal(capsys):
+    interrupted = RuntimeError("Query interrupted")
+    assert ending.told(interrupted) == Exit.INTERRUPTED
+    with contextlib.suppress(process.Terminated), process.terminable():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)  # the handler raises here
+    try:
+        assert ending.told(interrupted) == Exit.TERMINATED
+    finally:
+        process._stopped.clear()
+    assert capsys.readouterr().err == "ma: interrupted\nma: terminated\n"

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 import pytest
 from prices import here, new_home, write
 
+from marketagent import options
 from marketagent.config import SECRETS, Secret, Settings, effective
-from marketagent.errors import BadConfig, Exit
+from marketagent.errors import BadConfig, Exit, UsageError
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -129,3 +130,12 @@ def test_a_wrong_configuration_is_78_for_every_command(tmp_path, monkeypatch, ca
         result = here(home, monkeypatch, capfd, *command)
         line = f"ma: {home}/config.toml: unknown setting 'chas'; did you mean cash?\n"
         assert (result.returncode, result.stdout, result.stderr) == (Exit.BAD_CONFIG, "", line)
+
+
+def test_costs_that_are_none_are_the_fault_of_whoever_named_them(tmp_path):
+    settings = Settings(home=tmp_path, now=datetime(2026, 11, 20, tzinfo=UTC), costs="foo")
+    with pytest.raises(BadConfig, match=r"config\.toml: unknown costs 'foo'"):
+        options.bill(settings)
+    with pytest.raises(UsageError, match="unknown costs 'bar'"):
+        options.bill(settings, "bar")
+    assert options.bill(settings, "bps:5").name == "bps:5"

@@ -216,3 +216,8 @@ def test_the_real_full_device_is_a_disk_error():
     with pytest.raises(OSError, match="No space left") as caught:
         os.write(os.open("/dev/full", os.O_WRONLY), b"x")
     assert isinstance(homes.disk_error(caught.value, Path("/dev/full")), DiskError)
+
+
+def test_a_file_system_that_makes_no_folders_is_told_in_one_line():
+    with pytest.raises(MarketAgentError, match="/proc/market-agent: "):
+        homes.create(Path("/proc/market-agent"))

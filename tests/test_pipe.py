@@ -548,3 +548,11 @@ def test_a_full_disk_under_stdout_is_said_and_ends_with_74(tmp_path):
 def test_schema_through_a_real_pipe_is_a_whole_stream(tmp_path):
     run = subprocess.run([*MA, "schema"], env=environment(tmp_path), capture_output=True, timeout=60, check=True)
     assert "decision" in [r["values"]["kind"] for r in read(run.stdout, kinds={"row"}).records]
+
+
+def test_a_stream_of_full_length_with_other_records_was_changed_and_not_filtered():
+    whole = written(*TWO)
+    changed = whole.replace(b'"weight":0.05', b'"weight":0.95', 1)
+    assert changed != whole
+    with pytest.raises(Refused, match="their hash differs"):
+        read(changed, allow_filtered=True)

@@ -109,11 +109,11 @@ def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(width, count):
     assert "131,002.50" in pages[3]
 
 
-def test_more_than_three_rows_take_one_line_each_and_fewer_show_the_whole_text():
+def test_more_than_a_dozen_rows_take_one_line_each_and_fewer_show_the_whole_text():
     long = decision(reasoning="momentum 0.52, " * 10 + "END")
-    assert len(drawn(*[long] * 4).splitlines()) == 2 + 4
+    assert len(drawn(*[long] * 13).splitlines()) == 2 + 13
     assert "END" in drawn(long)
-    assert "END" not in drawn(*[long] * 4)
+    assert "END" not in drawn(*[long] * 13)
 
 
 def test_a_query_shows_its_own_columns_with_plain_numbers():

@@ -284,3 +284,18 @@ def test_sources_csv_needs_a_name():
 
     with pytest.raises(UsageError, match="needs a file"):
         list(csv.batches(Request(names=(), options=staging.Options(), folder=None)))
+
+
+def test_a_symbol_by_hand_does_not_rename_a_file_that_has_its_own(tmp_path, home):
+    two = write(tmp_path / "two.csv", HEAD + "P1,2013-02-27,10,11,9.5,10.5,1\nP2,2013-02-28,50,51,49,50,1\n")
+    with pytest.raises(UsageError, match=r"two\.csv has a column for symbol; --symbol MIX is for a file without one"):
+        fetch(home, two, symbol="MIX")
+    assert ask(home, "SELECT count(*) FROM bars WHERE symbol = 'MIX'") == [(0,)]
+
+
+def test_days_and_minutes_of_a_symbol_are_two_records(tmp_path, home):
+    days = write(tmp_path / "d.csv", HEAD + "TWO,2013-02-27,10,11,9.5,10.5,1\n")
+    rows = [f"TWO,2013-02-28 09:3{n}:00,10,11,9.5,10.5,1" for n in range(3)]
+    minutes = write(tmp_path / "m.csv", HEAD + "\n".join(rows) + "\n")
+    found = fetch(home, days, minutes).fetched
+    assert {name: (one.timeframe, one.added) for name, one in found.items()} == {"TWO": ("1d", 1), "TWO 1m": ("1m", 3)}

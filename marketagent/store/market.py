@@ -147,10 +147,10 @@ def read_panel(
     with opened(home / MARKET, timeout_s=timeout_s) as con:
         picked = chosen(stored(con, symbols, known_at), source)
         if not picked:
-            raise NoData(_nothing(symbols, source))
+            raise NoData(_nothing(symbols, source, known_at=known_at))
         rows = _read_bars(con, picked, last, known_at)
         if not len(rows["day"]):
-            raise NoData(f"{_nothing(symbols, source)}{f' up to {last}' if last else ''}")
+            raise NoData(_nothing(symbols, source, last, known_at))
         sessions = _sessions(con, int(rows["day"].min()), int(rows["day"].max()))
         actions = _read_actions(con, sessions, known_at)
     places = np.unique(rows["place"])
@@ -160,12 +160,17 @@ def read_panel(
     return panel
 
 
-def _nothing(symbols: Sequence[str] | None, source: str | None) -> str:
+def _nothing(
+    symbols: Sequence[str] | None, source: str | None, last: date | None = None, known_at: datetime | None = None
+) -> str:
+    """What there is no bar of, within what was asked, and how to get some."""
     who = "nothing is stored" if symbols is None else f"no bars are stored of {', '.join(symbols[:5])}"
     more = f" and {len(symbols) - 5} more" if symbols and len(symbols) > 5 else ""
     where = f" from source {source}" if source else ""
+    until = f" up to {last}" if last else ""
+    known = f" that were known at {known_at.isoformat()}" if known_at else ""
     what = " ".join(symbols[:5]) if symbols else "SYMBOL"
-    return f"{who}{more}{where}; run: ma fetch {what}"
+    return f"{who}{more}{where}{until}{known}; run: ma fetch {what}"
 
 
 def _read_bars(

@@ -75,6 +75,10 @@ def stage(path: Path, options: Options, calendar: Path, folder: Path, now: datet
         con.execute("CREATE TABLE calendar AS FROM read_parquet(?)", [str(calendar)])
         if "symbol" not in table.columns and options.symbol is None:
             raise BadData(f"{table.name} has no column for symbol; name one with --map symbol=COLUMN, or give --symbol")
+        if "symbol" in table.columns and options.symbol is not None:
+            raise UsageError(
+                f"{table.name} has a column for symbol; --symbol {options.symbol} is for a file without one"
+            )
         with reading(table.name):
             _take(table, options.symbol)
         _tell_times(con)
