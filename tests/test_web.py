@@ -334,7 +334,9 @@ CHUNKED = reply(b"", Content_Length=None, Transfer_Encoding="chunked") + b"2300\
 def test_cases_4_and_5_a_cut_answer_is_an_error_and_is_tried_again(client, cut):
     with serving(cut, reply(LONG)) as server:
         assert ask(client(server.url)) == json.loads(LONG)
-        assert len(server.asked) == 2
+        # Two, or three: a body that is whole by its length leaves a connection to be used again, and the server may be
+        # closing it just then; the try that meets it is spent.
+        assert 2 <= len(server.asked) <= 3
     with serving(cut) as server:
         error = ask(client(server.url))
         assert isinstance(error, Down | Nonsense), error

@@ -6,6 +6,7 @@ while it grows.
 """
 
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Mapping
 
 
@@ -59,7 +60,7 @@ class _Plain:
         return b"".join(self._parts)
 
 
-class _Packed(_Plain):
+class _Packed(_Plain, ABC):
     def __init__(self, most: int) -> None:
         super().__init__()
         self._room = most
@@ -85,8 +86,9 @@ class _Packed(_Plain):
             raise Cut("packed bytes end before their end mark")
         return super().finish()
 
+    @abstractmethod
     def _next(self, data: bytes) -> "zlib._Decompress":
-        raise NotImplementedError
+        """What unpacks the stream that begins with `data`."""
 
 
 class _Gzip(_Packed):
