@@ -81,6 +81,6 @@ def _given(takes: str, names: list[str] | None, settings: Settings) -> Input:
 def _configured(settings: Settings) -> sources.Source:
     """The source of config.toml; a name there that is none is the configuration's fault."""
     try:
-        return sources.load(settings.source)
+        return sources.load(settings.sources[0])
     except UsageError as error:
         raise BadConfig(f"{settings.home / CONFIG}: {error}") from error

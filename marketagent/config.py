@@ -11,13 +11,17 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from marketagent.clock import Clock, clock
 from marketagent.errors import BadConfig, NotPermitted, did_you_mean
+from marketagent.places import DEFAULTS, Place, place
+from marketagent.universes import BUILT_IN
 
 CONFIG = "config.toml"
+REASONS = ("no-key", "not-entitled", "unavailable")  # why the next source of a chain may be asked
 SECRETS = {  # name in [keys] -> environment variable, as each vendor's own SDK calls it
     "polygon": "POLYGON_API_KEY",
     "alpaca_id": "APCA_API_KEY_ID",
@@ -41,8 +45,9 @@ class Secret(str):
 class Settings:
     """The effective settings of one command.
 
-    `now` is taken once, at the start, so that one command has one time. `origin` tells for each setting
-    where it came from: ``default``, ``config.toml`` or the environment variable.
+    `now` is taken once from `clock`, at the start, so that one command has one time; what runs on asks the clock again.
+    `sources` is the chain of ``ma fetch``: the next is asked only for a reason in `fallback_on`. `origin` tells for
+    each setting where it came from: ``default``, ``config.toml`` or the environment variable.
     """
 
     home: Path
@@ -51,10 +56,16 @@ class Settings:
     cash: float = 100_000.0
     costs: str = "ibkr-fixed"
     slippage_bps: float = 0.0
-    source: str = "sample"
+    sources: tuple[str, ...] = ("polygon", "alpaca")
+    fallback_on: tuple[str, ...] = ("no-key",)
+    cache: str = "disk:"
+    concurrency: float = 100.0
+    max_wait_s: float = 120.0
     max_age_s: float = 900.0
     busy_timeout_s: float = 60.0
     watchlists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    places: Mapping[str, Place] = field(default_factory=lambda: dict(DEFAULTS))
+    clock: Clock = field(default_factory=Clock, repr=False)
     keys: Mapping[str, Secret] = field(default_factory=dict, repr=False)
     origin: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -63,15 +74,26 @@ class Settings:
         """Read the environment and the config file; raises BadConfig with the name and the value at fault."""
         environ = os.environ if environ is None else environ
         home, home_origin = _home(environ)
-        path = home / CONFIG
+        path = Path(environ["MA_CONFIG"]).absolute() if environ.get("MA_CONFIG") else home / CONFIG
         values = _read(path)
         keys, key_origins = _keys(values.pop("keys", {}), path, environ)
         watchlists = _watchlists(values.pop("watchlists", {}), path)
+        places, place_origins = _places(values.pop("vendors", {}), path, environ)
+        ticking = clock(environ.get("MA_CLOCK", ""))
+        _refuse_real(ticking, places)
         checked: dict[str, Any] = {name: _checked(name, value, path) for name, value in values.items()}
-        origin = {"home": home_origin, **dict.fromkeys(checked, CONFIG), **key_origins}
+        origin = {"home": home_origin, **dict.fromkeys(checked, CONFIG), **key_origins, **place_origins}
         origin |= {f"watchlists.{name}": CONFIG for name in watchlists}
-        now = now or datetime.now(UTC)
-        return cls(home=home, now=now, watchlists=watchlists, keys=keys, origin=origin, **checked)
+        return cls(
+            home=home,
+            now=now or ticking(),
+            watchlists={**BUILT_IN, **watchlists},
+            places=places,
+            clock=ticking,
+            keys=keys,
+            origin=origin,
+            **checked,
+        )
 
 
 def _home(environ: Mapping[str, str]) -> tuple[Path, str]:
@@ -108,16 +130,26 @@ _SIMPLE: dict[str, type] = {
     "cash": float,
     "costs": str,
     "slippage_bps": float,
-    "source": str,
+    "sources": tuple,
+    "fallback_on": tuple,
+    "cache": str,
+    "concurrency": float,
+    "max_wait_s": float,
     "max_age_s": float,
     "busy_timeout_s": float,
 }
 
 
-def _checked(name: str, value: Any, path: Path) -> str | float:
+def _checked(name: str, value: Any, path: Path) -> str | float | tuple[str, ...]:
     if name not in _SIMPLE:
-        known = [*_SIMPLE, "watchlists", "keys"]
+        known = [*_SIMPLE, "watchlists", "vendors", "keys"]
         raise BadConfig(f"{path}: unknown setting {name!r}{did_you_mean(name, known)}")
+    if _SIMPLE[name] is tuple:
+        if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+            return _reasons(value, path) if name == "fallback_on" else tuple(value)
+        if name == "fallback_on" and value == []:
+            return ()
+        raise BadConfig(f"{path}: {name} is {value!r}; it must be a list of names")
     if _SIMPLE[name] is str:
         if isinstance(value, str):
             return value
@@ -125,6 +157,40 @@ def _checked(name: str, value: Any, path: Path) -> str | float:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max:
         return float(value)
     raise BadConfig(f"{path}: {name} is {value!r}; it must be a finite number of at least 0")
+
+
+def _reasons(names: list[str], path: Path) -> tuple[str, ...]:
+    for name in names:
+        if name not in REASONS:
+            raise BadConfig(
+                f"{path}: fallback_on has {name!r}{did_you_mean(name, REASONS)} (there are: {', '.join(REASONS)})"
+            )
+    return tuple(names)
+
+
+def _places(table: Any, path: Path, environ: Mapping[str, str]) -> tuple[dict[str, Place], dict[str, str]]:
+    """Where each vendor is, from [vendors.NAME] and the environment, and the origin of what is no default."""
+    if not isinstance(table, dict):
+        raise BadConfig(f"{path}: vendors must be tables, e.g. [vendors.polygon] then calls_per_minute = 5")
+    for name in table:
+        if name not in DEFAULTS:
+            raise BadConfig(f"{path}: unknown vendor {name!r} in [vendors]{did_you_mean(name, DEFAULTS)}")
+    places: dict[str, Place] = {}
+    origins: dict[str, str] = {}
+    for name in DEFAULTS:
+        places[name], found = place(name, table.get(name, {}), path, environ)
+        origins |= {f"vendors.{name}.{setting}": origin for setting, origin in found.items()}
+    return places, origins
+
+
+def _refuse_real(ticking: Clock, places: Mapping[str, Place]) -> None:
+    """A rehearsal asks a stand-in: real bars under an invented time, or the other way round, would be stored for ever."""
+    real = [name for name, found in places.items() if not found.is_local]
+    if ticking.is_rehearsal and real:
+        raise BadConfig(
+            f"MA_CLOCK is the clock of a rehearsal, but {' and '.join(real)} would be asked for real;"
+            ' set all of it with: eval "$(ma sandbox env)"; or unset MA_CLOCK'
+        )
 
 
 def _watchlists(table: Any, path: Path) -> dict[str, tuple[str, ...]]:
@@ -157,8 +223,24 @@ def _keys(table: Any, path: Path, environ: Mapping[str, str]) -> tuple[dict[str,
 
 def effective(settings: Settings) -> list[tuple[str, Any, str]]:
     """(name, value, origin) of every setting, in order; a key is shown as ``(set)``, never its text."""
-    plain = [f.name for f in fields(settings) if f.name not in {"now", "watchlists", "keys", "origin"}]
+    plain = [
+        f.name for f in fields(settings) if f.name not in {"now", "watchlists", "places", "clock", "keys", "origin"}
+    ]
     rows = [(name, getattr(settings, name), settings.origin.get(name, "default")) for name in plain]
-    rows = [(name, str(value) if isinstance(value, Path) else value, origin) for name, value, origin in rows]
-    rows += [(f"watchlists.{name}", list(symbols), CONFIG) for name, symbols in settings.watchlists.items()]
+    rows = [(name, _shown(value), origin) for name, value, origin in rows]
+    if settings.clock.is_rehearsal:
+        rows.append(("clock", settings.clock.text, "MA_CLOCK"))
+    for name, found in settings.places.items():
+        for setting, value in vars(found).items():
+            if value is not None:
+                label = f"vendors.{name}.{setting}"
+                rows.append((label, value, settings.origin.get(label, "default")))
+    for name, symbols in settings.watchlists.items():
+        rows.append((f"watchlists.{name}", list(symbols), settings.origin.get(f"watchlists.{name}", "default")))
     return rows + [(f"keys.{name}", "(set)", settings.origin[f"keys.{name}"]) for name in settings.keys]
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value

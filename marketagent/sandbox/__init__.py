@@ -1,0 +1,1 @@
+"""``ma sandbox``: a stand-in for every vendor on loopback, with real protocol, deterministic data, faults on demand."""
