@@ -236,7 +236,9 @@ def effective(settings: Settings) -> list[tuple[str, Any, str]]:
                 label = f"vendors.{name}.{setting}"
                 rows.append((label, value, settings.origin.get(label, "default")))
     for name, symbols in settings.watchlists.items():
-        rows.append((f"watchlists.{name}", list(symbols), settings.origin.get(f"watchlists.{name}", "default")))
+        mine = f"watchlists.{name}" in settings.origin
+        shown = list(symbols) if mine else f"{len(symbols)} symbols"
+        rows.append((f"watchlists.{name}", shown, settings.origin.get(f"watchlists.{name}", "default")))
     return rows + [(f"keys.{name}", "(set)", settings.origin[f"keys.{name}"]) for name in settings.keys]
 
 
