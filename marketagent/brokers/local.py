@@ -15,7 +15,7 @@ import numpy as np
 from marketagent.costs import Costs
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.panel import Array, Panel
-from marketagent.simulate import SILENT_SESSIONS, Book, after_split, before_open, execute, total
+from marketagent.simulate import Book, after_split, before_open, execute, silent_from, total
 
 PENDING, OPEN, FILLED, EXPIRED = "PENDING", "OPEN", "FILLED", "EXPIRED"
 _DUST = 1e-9  # of a share: what binary fractions leave of parts bought and sold by several orders
@@ -181,8 +181,8 @@ def _actions(panel: Panel, t: int, shares: Array) -> list[Told]:
 
 def _close_silent(book: Book, panel: Panel, t: int) -> Array:
     """Pay the holder of what will not trade any more its last price; returns the shares (N,) so closed."""
-    final = panel.last_bar[-1]
-    gone = (final >= 0) & (t - final >= SILENT_SESSIONS) & (book.shares != 0)
+    since = silent_from(panel)
+    gone = (since >= 0) & (t >= since) & (book.shares != 0)
     closed = np.where(gone, book.shares, 0.0)
     book.cash += total(closed * panel.mark[t])
     book.shares = np.where(gone, 0.0, book.shares)

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from marketagent.actions import infer, simple_ratio
+from marketagent.bars import TIMEFRAMES
 from marketagent.errors import BadData, NoData, UsageError
 from marketagent.store.connection import Connection
 from marketagent.store.tables import Table, opened_table, reading
 from marketagent.symbols import SQL_PATTERN
 
-TIMEFRAMES = {"1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "1d": 86_400}
 STAMPS = ("auto", "start", "end")
 NEW_YORK = "America/New_York"
 
