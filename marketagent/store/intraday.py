@@ -85,10 +85,10 @@ def _closed(
     """Until when all bars are over: the newest end of one, or the newest close of a session, but never after `now`; None
     if there are none."""
     ends = " UNION ALL ".join(
-        f"SELECT max(least(ts + to_seconds({TIMEFRAMES[base]}), close_at)) AS at FROM ({_on_grid(base, known_at)})"
+        f"SELECT max(least(ts + to_seconds({TIMEFRAMES[base]}), close_at)) AS ended FROM ({_on_grid(base, known_at)})"
         for base in made_of(timeframe)
     )
-    row = con.execute(f"SELECT max(at) FROM ({ends})", values).fetchone()
+    row = con.execute(f"SELECT max(ended) FROM ({ends})", values).fetchone()
     newest: datetime | None = row[0] if row else None
     if now is None or newest is None:
         return newest
