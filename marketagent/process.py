@@ -9,12 +9,14 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TextIO
 
 from marketagent.errors import DiskError
+
+_PATIENCE_MS = 100
 
 
 class Terminated(BaseException):
@@ -79,6 +81,28 @@ def emit(data: bytes, stdout: TextIO | None = None) -> None:
         stdout.buffer.flush()
 
 
+def emit_live(data: bytes, stdout: TextIO, *, gives_up: Callable[[], bool]) -> None:
+    """Like `emit`, but a reader that does not read is waited for only until `gives_up`: then raises ReaderGone.
+
+    Written to the descriptor itself: a thread that waits inside a file object holds its lock, and the process could
+    not end without it.
+    """
+    try:
+        descriptor = stdout.fileno()
+    except (OSError, ValueError):
+        emit(data, stdout)  # no descriptor below it, as in a test: nothing there can block
+        return
+    with _failing_as_ours(stdout):
+        stdout.flush()
+        ready, left = select.poll(), memoryview(data)
+        ready.register(descriptor, select.POLLOUT)
+        while left:
+            while not ready.poll(_PATIENCE_MS):
+                if gives_up():
+                    raise ReaderGone("nobody reads")
+            left = left[os.write(descriptor, left[: select.PIPE_BUF]) :]  # as much as a pipe that is ready must take
+
+
 def flush() -> None:
     """Flush stdout while an error can still be told; raises like `emit`."""
     with _failing_as_ours(sys.stdout):
@@ -119,6 +143,8 @@ def silence(stream: TextIO) -> None:
 def _failing_as_ours(stdout: TextIO) -> Iterator[None]:
     try:
         yield
+    except ReaderGone:
+        raise
     except BrokenPipeError as error:
         silence(stdout)
         raise ReaderGone(*error.args) from error
