@@ -7,9 +7,10 @@ import typer
 
 from marketagent import catalog, options, pipe, scoring
 from marketagent import home as homes
+from marketagent.bars import DAY
 from marketagent.config import Settings
 from marketagent.errors import NoData
-from marketagent.store import market, runs
+from marketagent.store import runs
 
 
 def run(
@@ -18,6 +19,7 @@ def run(
     values: options.Set = None,
     as_of: Annotated[str | None, typer.Option("--as-of", help="Decide as on the close of this session.")] = None,
     known_at: options.KnownAt = None,
+    timeframe: options.Timeframe = DAY,
     source: options.Source = None,
     format: options.Format = "auto",
     raw: options.Raw = False,
@@ -31,15 +33,17 @@ def run(
     loaded = catalog.load(strategy, settings.home)
     chosen = loaded.configured(options.pairs(values, "--set"))
     view = scoring.View(
-        options.day(as_of, "--as-of"), options.stored_source(source), options.instant(known_at, "--known-at")
+        options.day(as_of, "--as-of"),
+        options.stored_source(source),
+        options.instant(known_at, "--known-at"),
+        options.timeframe(timeframe),
+        settings.now,
     )
     given = pipe.symbols_in(symbols, sys.stdin, settings.watchlists)
     if not given.symbols:
         raise NoData("no symbols; run: ma score AAPL MSFT, or pipe them in from ma fetch")
     wait = settings.busy_timeout_s
-    panel = market.read_panel(
-        settings.home, given.symbols, last=view.last, source=source, known_at=view.known_at, timeout_s=wait
-    )
+    panel = view.panel(settings.home, given.symbols, timeout_s=wait)
     scoring.require_session(settings.home, panel, view.last, timeout_s=wait)
     failed = {name: f"nothing is stored; run: ma fetch {name}" for name in given.symbols if name not in panel.symbols}
     failed |= scoring.unfit(settings.home, panel, chosen.warmup, view, timeout_s=wait)
