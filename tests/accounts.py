@@ -18,6 +18,7 @@ from marketagent import catalog, intake, journal, pipe, scoring, setup, sources,
 from marketagent.decision import decide
 from marketagent.journal import Journal
 from marketagent.panel import Panel, empty
+from marketagent.records import Decision
 from marketagent.store.market import Market
 from marketagent.store.staging import Options
 
@@ -143,7 +144,7 @@ def scored(panel: Panel, strategy: str, values: dict[str, str], t: int) -> list[
 def traded(book: Journal, panel: Panel, records: list[object], terms: trading.Terms, run: str) -> list[str]:
     """One run of the account: the stream read, checked and traded."""
     read = sealed(records, run)
-    decisions = [trading.Decision(**{k: v for k, v in one.items() if k not in ("i", "kind")}) for one in read.records]
+    decisions = [Decision(**{k: v for k, v in one.items() if k not in ("i", "kind")}) for one in read.records]
     stream = trading.one_session(run, decisions, allow_short=terms.allow_short)
     return [] if stream is None else trading.trade(book, stream, market_of(panel), terms, NOW)
 

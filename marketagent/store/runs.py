@@ -75,7 +75,8 @@ def copy_orders(home: Path, orders: Sequence[dict[str, Any]], *, timeout_s: floa
     """Bring the copy of the journal's `orders` up to date; an order that is there already is replaced."""
     if not orders:
         return
-    kinds = {"session": "DATE", "fill_session": "DATE", "created_at": "TIMESTAMP", "updated_at": "TIMESTAMP"}
+    kinds = dict.fromkeys(("session", "fill_session"), "DATE")
+    kinds |= dict.fromkeys(("ts", "fill_ts", "created_at", "updated_at"), "TIMESTAMP")
     kinds |= dict.fromkeys(("quantity", "filled_quantity", "fill_price", "commission"), "DOUBLE")
     names = [name for name in orders[0] if name != "run"]
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
