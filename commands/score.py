@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from marketagent import catalog, options, pipe, scoring
+from marketagent import catalog, live, options, pipe, scoring
 from marketagent import home as homes
 from marketagent.bars import DAY
 from marketagent.config import Settings
@@ -24,7 +24,9 @@ def run(
     format: options.Format = "auto",
     raw: options.Raw = False,
 ) -> int:
-    """Decide on SYMBOLS, or on the symbols on stdin, as of their last stored session.
+    """Decide on SYMBOLS, or on the symbols on stdin, as of their last stored session (or bar, with --timeframe).
+
+    On the stream of ma stream it keeps running: each bar that closes is decided on, in a sealed stream of its own.
 
     Example: ma score AAPL MSFT --strategy momentum
     """
@@ -39,7 +41,10 @@ def run(
         options.timeframe(timeframe),
         settings.now,
     )
-    given = pipe.symbols_in(symbols, sys.stdin, settings.watchlists)
+    incoming = pipe.Incoming(sys.stdin)
+    if not symbols and incoming.is_live:
+        return live.score(incoming, live.Scorer(settings, loaded, chosen, view, format, raw))
+    given = pipe.symbols_in(symbols, incoming, settings.watchlists)
     if not given.symbols:
         raise NoData("no symbols; run: ma score AAPL MSFT, or pipe them in from ma fetch")
     wait = settings.busy_timeout_s

@@ -146,6 +146,15 @@ class Panel:
         """The first `rows` sessions, as if the rest had not happened."""
         return self._of(lambda values: values[:rows])
 
+    def extended(self, sessions: Sessions) -> "Panel":
+        """The same panel with `sessions` after its own, which have no bar yet, on arrays of its own."""
+        made = empty(np.concatenate([self.sessions, sessions]), self.symbols, self.sources, self.timeframe)
+        rows = len(self.sessions)
+        for name in Raw.__dataclass_fields__:
+            getattr(made.raw, name)[:rows] = getattr(self.raw, name)
+        made.split[:rows], made.dividend[:rows] = self.split, self.dividend
+        return made
+
     def only(self, symbols: Sequence[str]) -> "Panel":
         """The same sessions with some of the symbols, in the order they have here."""
         wanted = set(symbols)

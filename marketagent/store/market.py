@@ -193,13 +193,14 @@ def read_panel(
     return panel
 
 
-def read_session_grid(home: Path, session: date, timeframe: str, *, timeout_s: float) -> tuple[Sessions, datetime]:
-    """The start of every bar of one session's regular hours, oldest first, and when it closes; NoData if it is none."""
+def read_session_grid(
+    home: Path, session: date, timeframe: str, *, timeout_s: float
+) -> tuple[Sessions, datetime | None]:
+    """The start of every bar of one session's regular hours, oldest first, and when it closes; none, and None, on a day
+    that is no session."""
     with opened(home / MARKET, timeout_s=timeout_s) as con:
         row = con.execute("SELECT close_at FROM sessions WHERE session = ?", [session]).fetchone()
-        if row is None:
-            raise NoData(f"{session} is not a trading session of the calendar")
-        return intraday.read_grid(con, session, session, timeframe), row[0]
+        return intraday.read_grid(con, session, session, timeframe), row[0] if row else None
 
 
 def _nothing(
