@@ -67,7 +67,7 @@ class Prices:
         self._home, self._timeout_s = home, timeout_s
         self._view = replace(view, now=None)  # the store tells which bars have closed, not the clock
         self._panel: Panel | None = None
-        self._symbols: frozenset[str] = frozenset()
+        self._loaded_for: tuple[frozenset[str], date] | None = None
         self._grids: dict[date, tuple[np.ndarray, datetime | None]] = {}
 
     def place(self, minute: datetime, seconds: int) -> tuple[datetime, bool] | None:
@@ -85,10 +85,10 @@ class Prices:
         """The panel of the round's symbols up to its bar; raises NoData if the store does not have it."""
         session = session_of(due.bar)
         panel = self._panel
-        same = panel is not None and due.symbols == self._symbols and panel.days[-1] == np.datetime64(session)
+        same = self._loaded_for == (due.symbols, session)
         if panel is None or not same or not self._is_renewed(panel, session):
             panel = self._loaded(due.symbols, session)
-        self._panel, self._symbols = panel, due.symbols
+        self._panel, self._loaded_for = panel, (due.symbols, session)
         t = panel.row(np.datetime64(due.bar))
         known = panel.head(t + 1)
         if t < 0 or known.sessions[t] != np.datetime64(due.bar) or not known.has_bar[t].any():
