@@ -36,7 +36,9 @@ class Rounds:
     def take(self, symbol: str, bar: datetime, now: float, *, is_last: bool) -> list[Round]:
         """A minute of `bar` has come of `symbol` at the instant `now` (seconds); `is_last`: it is the last one of it."""
         if (self._closed and bar <= self._closed) or (self._open and bar < self._open):
-            self.late += 1  # its round is over; the next one sees it in the store
+            self.late += 1  # its round is over; the next one sees it in the store, and waits for the symbol
+            if bar.date() == self._session:
+                self._symbols.add(symbol)
             return []
         due = [] if self._open == bar else self._close()
         self._begin(bar)

@@ -61,7 +61,7 @@ def random_panel(seed: int, width: int = 6, length: int = 130, days: np.ndarray 
 
 
 def market_of(panel: Panel) -> Market:
-    span = (panel.sessions[0].astype(date), panel.sessions[-1].astype(date))
+    span = (panel.days[0].astype(date), panel.days[-1].astype(date))
     return Market(panel, {symbol: [span] for symbol in panel.symbols})
 
 

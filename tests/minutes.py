@@ -1,7 +1,7 @@
 """What the tests of bars within a day share: made-up minutes of real sessions, homes that hold them, lines of a stream."""
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -29,8 +29,10 @@ def minutes(
     last: date = date(2014, 7, 7),
     seed: int = 1,
     gaps: float = 0.03,
+    whole: Sequence[int] = (),
 ) -> Panel:
-    """Every minute of some sessions, in cents and whole shares; `gaps` of them without a bar, but never all of one."""
+    """Every minute of some sessions, in cents and whole shares; `gaps` of them without a bar, but never all of one
+    minute, and none in the rows `whole`."""
     with opened(home / MARKET) as con:
         grid = read_grid(con, first, last, "1m")
     rng, names = np.random.default_rng(seed), [f"S{n:02}" for n in range(symbols)]
@@ -43,6 +45,7 @@ def minutes(
     panel.raw.volume[:] = rng.integers(1, 10_000, panel.shape)
     missing = rng.random(panel.shape) < gaps
     missing[:, 0] = False
+    missing[list(whole)] = False
     for name in FIELDS:
         getattr(panel.raw, name)[missing] = np.nan
     return panel

@@ -72,7 +72,7 @@ def test_every_round_is_that_row_of_the_backtest_and_what_a_score_alone_decides(
 ):
     """Over the end of a session, with a split in the night, gaps, and a bar that came late."""
     home = new_home(tmp_path)
-    panel = with_action(minutes(home, 3, last=date(2014, 7, 3)), 390, 1, split=2.0)
+    panel = with_action(minutes(home, 3, last=date(2014, 7, 3), whole=[rows[0], 390]), 390, 1, split=2.0)
     late = rows[6]  # S02's bar of that minute is stored a minute later, and never told
     store(home, panel, range(rows[0]))
     act(home, "S01", date(2014, 7, 3), "split", 2.0)
@@ -232,6 +232,16 @@ def test_a_later_bar_closes_the_one_before_and_a_late_one_makes_no_second_round(
     assert made(rounds.take("A", minute(1), 10.3, is_last=True)) == [(1, "AB")]
     assert rounds.take("A", minute(1), 10.4, is_last=True) == []
     assert rounds.end() == []
+
+
+def test_a_symbol_that_first_comes_after_the_round_is_waited_for_from_then_on():
+    rounds = Rounds(grace_s=0.4)
+    rounds.take("A", minute(0), 1.0, is_last=True)
+    rounds.overdue(2.0)
+    assert made(rounds.take("A", minute(1), 61.0, is_last=True)) == [(1, "A")]
+    assert rounds.take("B", minute(1), 61.1, is_last=True) == []
+    assert rounds.take("A", minute(2), 121.0, is_last=True) == []
+    assert made(rounds.take("B", minute(2), 121.1, is_last=True)) == [(2, "AB")]
 
 
 def test_the_symbols_of_yesterday_are_not_waited_for():
