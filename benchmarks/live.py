@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs from a
 import numpy as np
 
 from marketagent import setup
-from marketagent.bars import bar_text
 from marketagent.store.database import opened
 from marketagent.store.intraday import FIELDS, read_grid
 from marketagent.store.market import MARKET
+from marketagent.timeframes import bar_text
 
 SESSIONS = (date(2024, 2, 26), date(2024, 3, 4))  # the sixth is the live one
 MA = [sys.executable, "-m", "marketagent"]

@@ -8,13 +8,13 @@ import typer
 from marketagent import catalog, options, pipe, scoring
 from marketagent import home as homes
 from marketagent.backtest import backtest
-from marketagent.bars import DAY
 from marketagent.config import Settings
 from marketagent.errors import MarketAgentError, UsageError
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.records import StrategyInfo
 from marketagent.simulate import FILLS
 from marketagent.store import runs
+from marketagent.timeframes import DAY
 
 
 def run(

@@ -7,10 +7,10 @@ import typer
 
 from marketagent import catalog, live, options, pipe, scoring
 from marketagent import home as homes
-from marketagent.bars import DAY
 from marketagent.config import Settings
 from marketagent.errors import NoData
 from marketagent.store import runs
+from marketagent.timeframes import DAY
 
 
 def run(

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marketagent import metrics
-from marketagent.bars import DAY, bars_a_session
 from marketagent.costs import Costs
 from marketagent.decision import Decisions
 from marketagent.orders import WHOLE
 from marketagent.panel import Array
 from marketagent.simulate import FILL, SILENT_SESSIONS, Simulation, simulate
+from marketagent.timeframes import DAY, bars_a_session
 
 if TYPE_CHECKING:
     import pandas as pd

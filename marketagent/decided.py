@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from marketagent.bars import DAY, TIMEFRAMES, bar_of, session_of
 from marketagent.errors import Refused
 from marketagent.records import Decision
 from marketagent.symbols import is_ticker
+from marketagent.timeframes import DAY, TIMEFRAMES, bar_of, session_of
 
 
 @dataclass(frozen=True)

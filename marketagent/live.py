@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from marketagent import pipe, scoring
-from marketagent.bars import DAY, INTRADAY, TIMEFRAMES, bar_of, bar_text, session_of
 from marketagent.catalog import Loaded
 from marketagent.config import Settings
 from marketagent.errors import Exit, MarketAgentError, NoData, UsageError
@@ -30,6 +29,7 @@ from marketagent.show import one_line, say
 from marketagent.store import runs
 from marketagent.store.market import read_panel, read_session_grid
 from marketagent.strategy import Strategy
+from marketagent.timeframes import DAY, INTRADAY, TIMEFRAMES, bar_of, bar_text, session_of
 
 
 @dataclass(frozen=True)

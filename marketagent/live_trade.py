@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from marketagent import paper, pipe
-from marketagent.bars import TIMEFRAMES
 from marketagent.config import Settings
 from marketagent.errors import Exit, NoData, Refused, Stopped
 from marketagent.records import Order
 from marketagent.show import one_line, say
+from marketagent.timeframes import TIMEFRAMES
 from marketagent.trading import Terms
 
 

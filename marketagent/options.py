@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from marketagent import pipe
-from marketagent.bars import TIMEFRAMES
 from marketagent.config import CONFIG, Settings
 from marketagent.errors import BadConfig, NoData, UsageError, did_you_mean
+from marketagent.timeframes import TIMEFRAMES
 
 if TYPE_CHECKING:
     from marketagent import costs

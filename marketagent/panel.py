@@ -53,7 +53,7 @@ class Raw:
 
 @dataclass(frozen=True)
 class Panel:
-    """N symbols over T rows, oldest first; `sessions` names the rows: dates, or instants in UTC (see ``bars``).
+    """N symbols over T rows, oldest first; `sessions` names the rows: dates, or instants in UTC (see ``timeframes``).
 
     `split` holds new shares per old one on the ex-date (1 elsewhere), `dividend` USD per share as traded on the
     ex-date (0 elsewhere), for shares held over the previous close. `sources` says whose bars each symbol's are.

@@ -13,7 +13,6 @@ import numpy as np
 
 from marketagent import home as homes
 from marketagent import journal, trading
-from marketagent.bars import DAY, bar_of, bar_text, session_of
 from marketagent.brokers.local import Account, Ticket, advance, fill_at_close
 from marketagent.decided import Stream, one_session
 from marketagent.errors import BadConfig, MarketAgentError, NoData, Stopped
@@ -23,6 +22,7 @@ from marketagent.records import CASH, Decision, Order, Position
 from marketagent.show import say
 from marketagent.store import runs
 from marketagent.store.market import Market, read_market
+from marketagent.timeframes import DAY, bar_of, bar_text, session_of
 from marketagent.trading import Terms
 
 HALT = "HALT"

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from marketagent.backtest import Backtest
-from marketagent.bars import DAY, bar_text, session_of
 from marketagent.catalog import Loaded, blame
 from marketagent.costs import Costs
 from marketagent.decision import Decisions, decide
@@ -22,6 +21,7 @@ from marketagent.store.market import data_hash, read_panel, read_quarantined, re
 from marketagent.store.opinions import read_opinions
 from marketagent.strategy import Strategy
 from marketagent.symbols import checked
+from marketagent.timeframes import DAY, bar_text, session_of
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
     lock the account -> live through the sessions up to the decision's -> plan -> write intents -> fill -> done
 
-A session here is the bar that was decided on, by its name (see ``bars``): a date, or within a day an instant; an
+A session here is the bar that was decided on, by its name (see ``timeframes``): a date, or within a day an instant; an
 account lives by bars of one timeframe.
 
 Every arrow is one durable transaction in the journal, and each can be the last before a kill: the next run goes
@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-from marketagent.bars import DAY, bar_of, bar_text
 from marketagent.brokers.local import (
     BEFORE_OPEN,
     OPEN,
@@ -39,6 +38,7 @@ from marketagent.journal import Journal
 from marketagent.orders import order_quantities
 from marketagent.store.market import Market
 from marketagent.store.turnstile import held
+from marketagent.timeframes import DAY, bar_of, bar_text
 
 __all__ = ["FILLS", "Stream", "Terms", "one_session"]
 

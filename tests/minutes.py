@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from marketagent import pipe
-from marketagent.bars import bar_text
 from marketagent.panel import Panel, empty
 from marketagent.records import Bar
 from marketagent.store.database import opened
 from marketagent.store.intraday import FIELDS, read_grid
 from marketagent.store.market import MARKET
+from marketagent.timeframes import bar_text
 
 NOW = datetime(2026, 11, 20, 21, 5, tzinfo=UTC)
 FIRST = date(2014, 7, 2)  # the next session, 3 July, closes at 13:00

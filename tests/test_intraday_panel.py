@@ -10,7 +10,6 @@ from prices import new_home, write
 
 from marketagent import catalog, costs, intake, scoring
 from marketagent.backtest import backtest
-from marketagent.bars import INTRADAY, TIMEFRAMES, bar_of, bars_a_session
 from marketagent.decision import decide
 from marketagent.errors import NoData
 from marketagent.metrics import summary
@@ -22,6 +21,7 @@ from marketagent.store.database import opened
 from marketagent.store.intraday import FIELDS
 from marketagent.store.market import MARKET, read_closes, read_panel
 from marketagent.store.staging import Options
+from marketagent.timeframes import INTRADAY, TIMEFRAMES, bar_of, bars_a_session
 
 
 @pytest.fixture(scope="module")

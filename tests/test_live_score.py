@@ -15,7 +15,6 @@ from prices import new_home
 from streams import MA, environment
 
 from marketagent import catalog, live, pipe, scoring
-from marketagent.bars import bar_of, bar_text
 from marketagent.config import Settings
 from marketagent.decision import decide
 from marketagent.errors import Exit, NoData, UsageError
@@ -23,6 +22,7 @@ from marketagent.panel import Panel
 from marketagent.rounds import Round, Rounds
 from marketagent.scoring import View
 from marketagent.store.database import opened
+from marketagent.timeframes import bar_of, bar_text
 
 SMA = ("sma_cross", {"fast": "3", "slow": "8"})
 

@@ -15,13 +15,13 @@ from streams import MA, environment
 
 from marketagent import catalog, cli, costs, journal, paper, pipe, scoring, trading
 from marketagent.backtest import backtest
-from marketagent.bars import bar_text
 from marketagent.decision import decide
 from marketagent.errors import Refused, Stopped
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.scoring import View
 from marketagent.simulate import FILL
 from marketagent.store.database import opened
+from marketagent.timeframes import bar_text
 from marketagent.trading import Terms
 
 TERMS = Terms("minutes", 100_000.0, costs.parse("ibkr-fixed", slippage_bps=2))

@@ -1,7 +1,7 @@
 """The local paper account: a broker that fills at stored prices, by the very functions of the simulation.
 
 It lives session by session, or bar by bar within them: a session here is a row of its panel, a bar's name (see
-``bars``). `advance` takes it from the close of one to the close of the next: splits and dividends, then the orders
+``timeframes``). `advance` takes it from the close of one to the close of the next: splits and dividends, then the orders
 decided on the one before at this one's open (an order lives that long), then fractions in cash, then positions that
 have been silent too long. Nothing here reads or writes: the state goes in
 and the changed state comes out, so that a plan and the real thing are one computation.
@@ -13,11 +13,11 @@ from datetime import date
 
 import numpy as np
 
-from marketagent.bars import bar_text
 from marketagent.costs import Costs
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.panel import Array, Panel
 from marketagent.simulate import Book, after_split, before_open, execute, silent_from, total
+from marketagent.timeframes import bar_text
 
 PENDING, OPEN, FILLED, EXPIRED = "PENDING", "OPEN", "FILLED", "EXPIRED"
 _DUST = 1e-9  # of a share: what binary fractions leave of parts bought and sold by several orders

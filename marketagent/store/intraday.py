@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from marketagent.bars import TIMEFRAMES, made_of
 from marketagent.panel import Sessions
 from marketagent.store.connection import Connection
 from marketagent.store.known import as_known, moment, utc
+from marketagent.timeframes import TIMEFRAMES, made_of
 
 FIELDS = ("open", "high", "low", "close", "volume")
 _MADE = """arg_min(open, ts) AS open, max(high) AS high, min(low) AS low, arg_max(close, ts) AS close,

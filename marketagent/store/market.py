@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from marketagent.bars import DAY, TIMEFRAMES, made_of, session_of
 from marketagent.errors import NoData
 from marketagent.panel import Array, Panel, Sessions, empty
 from marketagent.store import intraday
@@ -17,6 +16,7 @@ from marketagent.store.connection import Connection
 from marketagent.store.database import opened
 from marketagent.store.intraday import FIELDS
 from marketagent.store.known import as_known, moment
+from marketagent.timeframes import DAY, TIMEFRAMES, made_of, session_of
 
 MARKET = "market.duckdb"
 FIRST_SESSION = "1990-01-01"

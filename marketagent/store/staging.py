@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from marketagent.actions import infer, simple_ratio
-from marketagent.bars import TIMEFRAMES
 from marketagent.errors import BadData, NoData, UsageError
 from marketagent.store.connection import Connection
 from marketagent.store.tables import Table, opened_table, reading
 from marketagent.symbols import SQL_PATTERN
+from marketagent.timeframes import TIMEFRAMES
 
 STAMPS = ("auto", "start", "end")
 NEW_YORK = "America/New_York"
