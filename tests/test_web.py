@@ -294,7 +294,12 @@ def test_case_2_one_symbol_that_fails_loses_no_other(client):
 
 
 @pytest.mark.parametrize(
-    "slow", [drip(reply(b'{"ok": "' + b"x" * 2000 + b'"}')), drip(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 999), lambda c, h: time.sleep(1.5)]
+    "slow",
+    [
+        drip(reply(b'{"ok": "' + b"x" * 2000 + b'"}')),
+        drip(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 999),
+        lambda c, h: time.sleep(1.5),
+    ],
 )
 def test_case_3_the_deadline_holds_for_a_try_as_a_whole(client, slow):
     with serving(slow) as server:

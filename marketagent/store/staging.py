@@ -84,12 +84,12 @@ def stage(path: Path, options: Options, calendar: Path, folder: Path, now: datet
         _tell_times(con)
         timeframe = options.timeframe or _timeframe(con, table.name)
         _place(con, timeframe, options.stamp)
-        _judge(con, now)
-        _set_repeats_apart(con)
-        _set_jumps_apart(con)
-        _keep_range(con, options)
+        judge(con, now)
+        set_repeats_apart(con)
+        set_jumps_apart(con)
+        keep_range(con, options)
         actions, notes = _actions(con, table)
-        return _written(table, folder, timeframe, actions, options, notes)
+        return written(table, folder, timeframe, actions, options, notes)
 
 
 def _take(table: Table, symbol: str | None) -> None:
@@ -190,7 +190,7 @@ def _stamped_at_end(con: Connection) -> bool:
     return bool(at_open == 0 and at_close > 0)
 
 
-def _judge(con: Connection, now: datetime) -> None:
+def judge(con: Connection, now: datetime) -> None:
     """Write the first reason why a row cannot be a bar, if there is one."""
     at = now.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
     first, last = con.execute("SELECT min(session), max(session) FROM calendar").fetchone() or (None, None)
@@ -223,7 +223,7 @@ def _judge(con: Connection, now: datetime) -> None:
     con.execute(f"UPDATE raw SET reason = CASE {whens} END")
 
 
-def _set_repeats_apart(con: Connection) -> None:
+def set_repeats_apart(con: Connection) -> None:
     """Rows for the same bar: equal ones count once, ones that disagree are all refused."""
     con.execute(
         """
@@ -240,7 +240,7 @@ def _set_repeats_apart(con: Connection) -> None:
     )
 
 
-def _set_jumps_apart(con: Connection) -> None:
+def set_jumps_apart(con: Connection) -> None:
     """A close a thousand times its neighbours' on both sides (or a thousandth) is a slipped digit, not a price."""
     con.execute(
         """
@@ -254,7 +254,7 @@ def _set_jumps_apart(con: Connection) -> None:
     )
 
 
-def _keep_range(con: Connection, options: Options) -> None:
+def keep_range(con: Connection, options: Options) -> None:
     """Mark what was asked for; actions are read from the whole file first, so that a cut does not hide one."""
     con.execute("ALTER TABLE raw ADD COLUMN asked BOOLEAN DEFAULT true")
     con.execute(
@@ -300,7 +300,7 @@ def _given(con: Connection) -> None:
         f"SELECT symbol, session, split FROM raw WHERE {placed} AND asked AND split > 0 AND split <> 1 AND isfinite(split)"
     ).fetchall()
     if splits:
-        _add_actions(con, [(symbol, session, "split", simple_ratio(ratio)) for symbol, session, ratio in splits])
+        add_actions(con, [(symbol, session, "split", simple_ratio(ratio)) for symbol, session, ratio in splits])
 
 
 def _inferred(con: Connection) -> list[str]:
@@ -323,14 +323,14 @@ def _inferred(con: Connection) -> list[str]:
             found += [(symbols[start], day, "split", split)] if split != 1.0 else []
             found += [(symbols[start], day, "dividend", dividend)] if dividend > 0 else []
     if found:
-        _add_actions(con, found)
+        add_actions(con, found)
         con.execute(
             "DELETE FROM actions a WHERE NOT EXISTS (FROM raw r WHERE r.symbol = a.symbol AND r.session = a.session AND r.asked)"
         )
     return notes
 
 
-def _add_actions(con: Connection, rows: list[tuple[str, date, str, float]]) -> None:
+def add_actions(con: Connection, rows: list[tuple[str, date, str, float]]) -> None:
     symbols, sessions, kinds, values = zip(*rows, strict=True)
     con.insert(
         "actions",
@@ -343,7 +343,20 @@ def _add_actions(con: Connection, rows: list[tuple[str, date, str, float]]) -> N
     )
 
 
-def _written(table: Table, folder: Path, timeframe: str, actions: str, options: Options, notes: list[str]) -> Staged:
+def written(
+    table: Table,
+    folder: Path,
+    timeframe: str,
+    actions: str,
+    options: Options,
+    notes: list[str],
+    *,
+    may_be_empty: bool = False,
+) -> Staged:
+    """The tables ``raw`` and ``actions`` as three Parquet files in `folder`; notes gain a line for what was refused.
+
+    Raises NoData and BadData where no row is left, unless that is an answer (`may_be_empty`).
+    """
     con, name = table.con, table.name
     texts = {"symbol": "symbol", "date": "time_text"}
     shown = ", ".join(f"coalesce({texts.get(column, f'{column}_text')}, '')" for column in table.columns)
@@ -355,12 +368,12 @@ def _written(table: Table, folder: Path, timeframe: str, actions: str, options: 
         """
     ).fetchone()
     rows, bars, repeated, bad = counts or (0, 0, 0, 0)
-    if not rows:
+    if not rows and not may_be_empty:
         raise NoData(f"{name} has no row{_asked(options)}")
     first = con.execute(
         "SELECT line, reason FROM raw WHERE asked AND reason IS NOT NULL ORDER BY line LIMIT 1"
     ).fetchone()
-    if first and not bars:
+    if first and not bars and not may_be_empty:
         raise BadData(f"{name}: none of its {rows} rows is a bar; line {first[0]}: {first[1]}")
     if first:
         notes = [
