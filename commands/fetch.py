@@ -9,7 +9,7 @@ from marketagent.config import Settings
 from marketagent.keeping import Task
 from marketagent.pipe import Input
 from marketagent.records import Difference
-from marketagent.store import staging
+from marketagent.store import staged, staging
 from marketagent.symbols import checked
 
 
@@ -69,7 +69,7 @@ def run(
     chain = [source] if source else fetching.configured_chain(settings)
     takes = sources.load(chain[0]).TAKES if source else "symbols"
     given = Input(symbols=tuple(names or ())) if takes == "files" or day else options.symbols_or_all(names, settings)
-    reading = staging.Options(
+    reading = staged.Options(
         columns=options.pairs(rename, "--map"),
         symbol=symbol and checked(symbol),
         timeframe=timeframe,

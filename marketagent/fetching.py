@@ -5,8 +5,6 @@ from dataclasses import replace
 from datetime import date
 from typing import Any, cast
 
-import anyio
-
 from marketagent import sources
 from marketagent.breaker import BreakerOpen
 from marketagent.cache import open_cache
@@ -18,7 +16,7 @@ from marketagent.limits import RateLimited
 from marketagent.show import say
 from marketagent.store.database import opened
 from marketagent.store.market import MARKET, stored
-from marketagent.store.staging import Options
+from marketagent.store.staged import Options
 from marketagent.web.failures import NotEntitled
 from marketagent.web.known import NoKey
 from marketagent.wire import Desk, Wire
@@ -120,6 +118,8 @@ def whole_market(settings: Settings, day: date, task: Task) -> Taken:
 
 def run_at_desk(keeper: Keeper, serve: Callable[[Desk], Awaitable[None]]) -> None:
     """Run `serve` with a cache and a clock of its own, and store what it delivered, also when it fails half-way."""
+    import anyio  # 0.1 s, and who lacks nothing asks nobody
+
     settings, task = keeper.settings, keeper.task
     cache = open_cache(settings.cache, settings.home)
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
-import anyio
 import numpy as np
 
 from marketagent.bars import Delivery, Load, Span, Want
@@ -23,6 +23,9 @@ from marketagent.store.coverage import looked_at, missing, read_calendar, read_c
 from marketagent.store.database import opened
 from marketagent.store.market import MARKET, copy_calendar
 from marketagent.store.merge import Merged, Origin, feeds_of, merge, spans_of
+
+if TYPE_CHECKING:
+    import anyio
 
 BATCH = 200_000  # bars that are stored together
 LOOKBACK_DAYS = {"1d": 730, "1h": 180, "30m": 60, "15m": 60, "5m": 30, "1m": 7}  # where nothing is stored or asked for
@@ -56,7 +59,7 @@ class Keeper:
     _waiting: list[Delivery] = field(default_factory=list)
     _bars: int = 0
     _through: int = 0
-    _lock: anyio.Lock = field(default_factory=anyio.Lock)
+    _lock: "anyio.Lock | None" = None
 
     def missing(self) -> list[Want]:
         """What each symbol lacks; fails the symbols whose stored bars are of another feed."""
@@ -104,6 +107,9 @@ class Keeper:
 
     async def flush(self) -> None:
         """Store what waits. One at a time: the store takes one writer."""
+        import anyio  # 0.1 s, and who lacks nothing asks nobody
+
+        self._lock = self._lock or anyio.Lock()
         async with self._lock:
             batch, self._waiting, self._bars = tuple(self._waiting), [], 0
             if batch:

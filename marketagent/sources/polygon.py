@@ -25,7 +25,7 @@ _WINDOWS = {"1m": "1/minute", "5m": "5/minute", "15m": "15/minute", "30m": "30/m
 _MOST = 50_000  # base aggregates of one page
 _PART_DAYS = 50  # so many days of minutes fit one page, nights included: 50 * 960
 _ACTIONS_TTL_S = 6 * 3600.0
-_FEW = 4  # so many symbols a day must be wanted before a day's whole market is the cheaper question
+_FEW = 2  # so many symbols a day must be wanted before a day's whole market is the cheaper question
 _NAMES = ("t", "o", "h", "l", "c", "v")
 
 

@@ -15,16 +15,8 @@ from marketagent.bars import FIELDS, Delivery, Load, new_york_days
 from marketagent.panel import Array
 from marketagent.store import faults
 from marketagent.store.connection import Connection
-from marketagent.store.staging import (
-    Options,
-    Staged,
-    add_actions,
-    judge,
-    keep_range,
-    set_jumps_apart,
-    set_repeats_apart,
-    written,
-)
+from marketagent.store.staged import Options, Staged, written
+from marketagent.store.staging import add_actions, judge, keep_range, set_jumps_apart, set_repeats_apart
 from marketagent.store.tables import Table
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from marketagent.store.connection import Connection
 from marketagent.store.joins import infer_over_seams, set_slips_apart
-from marketagent.store.staging import Staged
+from marketagent.store.staged import Staged
 from marketagent.symbols import is_ticker
 
 SAME_VALUE = 1e-4  # two readings of one dividend from two printings of an adjusted close differ less than this
@@ -104,10 +104,11 @@ def _merge_bars(con: Connection, feed: str) -> tuple[dict[str, int], dict[str, i
         """
         CREATE TEMP TABLE stored AS
         SELECT b.symbol, b.ts, (b.open, b.high, b.low, b.close, b.volume) IS DISTINCT FROM
-               (f.open, f.high, f.low, f.close, f.volume) AS differs
+               (f.open, f.high, f.low, f.close, f.volume) OR b.feed <> ? AS differs
         FROM bars b JOIN fresh f ON f.symbol = b.symbol AND f.ts = b.ts
         WHERE b.timeframe = getvariable('timeframe') AND b.source = getvariable('source')
-        """
+        """,
+        [feed],
     )
     con.execute(
         """
