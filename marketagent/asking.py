@@ -7,18 +7,20 @@ again: splits and dividends of a span, which many symbols and commands share.
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
-
-import anyio
 
 from marketagent.bars import Delivery, Want
 from marketagent.cache import through
 from marketagent.errors import MarketAgentError
-from marketagent.web.client import Client, gather
+from marketagent.web.meaning import Read
 from marketagent.web.paging import Link, Params
+from marketagent.web.strict import parsed
 from marketagent.web.vendor import Vendor
 from marketagent.wire import Desk, vendor_workers
+
+if TYPE_CHECKING:
+    from marketagent.web.client import Client
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -27,16 +29,16 @@ V = TypeVar("V")
 class Asker:
     """A vendor's client and the cache beside it."""
 
-    def __init__(self, client: Client, desk: Desk) -> None:
+    def __init__(self, client: "Client", desk: Desk) -> None:
         self._client = client
         self._cache = desk.cache
         self.workers = vendor_workers(client.vendor, desk.concurrency)
 
-    async def get(self, path: str, params: Params | None = None) -> Any:
-        return await self._client.get_json(path, params)
+    async def get(self, path: str, params: Params | None = None, read: Read = parsed) -> Any:
+        return await self._client.get_json(path, params, read=read)
 
-    def pages(self, path: str, params: Params, next: Callable[[Any], Link]) -> AsyncIterator[Any]:
-        return self._client.pages(path, params, next=next)
+    def pages(self, path: str, params: Params, next: Callable[[Any], Link], read: Read = parsed) -> AsyncIterator[Any]:
+        return self._client.pages(path, params, next=next, read=read)
 
     async def remembered_pages(
         self,
@@ -65,6 +67,8 @@ class Asker:
 @asynccontextmanager
 async def asking(desk: Desk, vendor: Vendor) -> AsyncIterator[Asker]:
     """An Asker for `vendor`; its connections are closed at the end."""
+    from marketagent.web.client import Client  # 0.2 s of aiohttp, and who lacks nothing asks nobody
+
     client = Client(
         vendor, desk.settings.home, world=desk.world, concurrency=desk.concurrency, max_wait_s=desk.max_wait_s
     )
@@ -74,6 +78,8 @@ async def asking(desk: Desk, vendor: Vendor) -> AsyncIterator[Asker]:
 
 async def together(calls: Mapping[K, Callable[[], Awaitable[V]]]) -> dict[K, V]:
     """What each of `calls` returned, all made at once; raises the first of their errors when all are over."""
+    from marketagent.web.client import gather
+
     results, failures = await gather(calls)
     for error in failures.values():
         raise error
@@ -82,6 +88,8 @@ async def together(calls: Mapping[K, Callable[[], Awaitable[V]]]) -> dict[K, V]:
 
 async def each(desk: Desk, asker: Asker, wants: Sequence[Want], serve: Callable[[Want], Awaitable[Delivery]]) -> None:
     """`serve` every want, as many at once as the vendor's limit has use for; the failure of one leaves the others."""
+    import anyio
+
     waiting = list(reversed(wants))
 
     async def work() -> None:

@@ -9,10 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-import anyio
-
 from marketagent.asking import Asker, asking
-from marketagent.bars import Action, Delivery, Rows, Span, Want, joined, midnight, rfc3339, rows
+from marketagent.bars import Action, Delivery, Rows, Span, Want, joined, midnight
 from marketagent.config import Settings
 from marketagent.errors import MarketAgentError
 from marketagent.web.failures import Nonsense, Rejected
@@ -26,7 +24,6 @@ _NAMES_OF = {"1m": "1Min", "5m": "5Min", "15m": "15Min", "30m": "30Min", "1h": "
 _BARS_A_DAY = {"1m": 390, "5m": 78, "15m": 26, "30m": 13, "1h": 7, "1d": 1}
 _MOST = 10_000  # bars of one page
 _SYMBOLS = 50  # of one call: its address stays below a kilobyte
-_NAMES = ("t", "o", "h", "l", "c", "v")
 _ACTIONS_TTL_S = 6 * 3600.0
 _LATE = timedelta(minutes=16)  # without a live plan the newest quarter of an hour of the tape is not to be had
 _KINDS = ("forward_splits", "reverse_splits", "cash_dividends", "stock_dividends")
@@ -39,6 +36,8 @@ def feed(settings: Settings) -> str:
 
 async def serve(desk: Desk, wants: Sequence[Want], timeframe: str) -> None:
     """Ask for groups of symbols with the same spans, as many symbols a call as fill a page."""
+    import anyio
+
     async with asking(desk, alpaca_data(desk.settings)) as asker:
         waiting = list(reversed(_groups(wants, timeframe)))
 
@@ -71,9 +70,9 @@ async def _group(desk: Desk, asker: Asker, wants: list[Want], timeframe: str) ->
     try:
         for span in wants[0].spans:
             async for page in _bars(desk, asker, symbols, timeframe, span):
-                for symbol, items in page.items():
+                for symbol, part in page.items():
                     if symbol in parts:  # nobody asked for another
-                        parts[symbol].append(rows(items, rfc3339, _NAMES))
+                        parts[symbol].append(part)
             actions += await _actions(asker, symbols, span)
     except Rejected as error:
         if len(wants) == 1:
@@ -93,7 +92,9 @@ async def _group(desk: Desk, asker: Asker, wants: list[Want], timeframe: str) ->
 
 async def _bars(
     desk: Desk, asker: Asker, symbols: Sequence[str], timeframe: str, span: Span
-) -> AsyncIterator[dict[str, list[Any]]]:
+) -> AsyncIterator[dict[str, Rows]]:
+    from marketagent.barpages import by_symbol  # msgspec, and who lacks nothing reads nothing
+
     place, now = desk.settings.places["alpaca"], desk.settings.clock()
     end = datetime.fromtimestamp(midnight(span.last + timedelta(days=1)) - 1, UTC)
     if place.feed != "iex":
@@ -108,11 +109,11 @@ async def _bars(
         "feed": place.feed,
         "sort": "asc",
     }
-    async for page in asker.pages("/v2/stocks/bars", params, _next):
+    async for page in asker.pages("/v2/stocks/bars", params, _next, by_symbol):
         found = page.get("bars") if isinstance(page, dict) else None
         if found is None:
             continue
-        if not isinstance(found, dict) or not all(isinstance(items, list) for items in found.values()):
+        if not isinstance(found, dict) or not all(isinstance(part, Rows) for part in found.values()):
             raise Nonsense("alpaca sent bars that are no lists by symbol")
         yield found
 

@@ -100,11 +100,11 @@ def _weekdays(span: Span) -> list[date]:
 
 async def _one(asker: Asker, timeframe: str, want: Want) -> Delivery:
     parts = [part for span in want.spans for part in _parts(span, timeframe)]
-    bars = {span: partial(_bars, asker, want.symbol, timeframe, span) for span in parts}
-    acts = {span: partial(_actions, asker, want.symbol, span) for span in want.spans}
-    found_bars, found_acts = await together(bars), await together(acts)
-    actions = tuple(action for span in want.spans for action in found_acts[span])
-    return Delivery(want, joined([found_bars[span] for span in parts]), actions)
+    bars = {("bars", span): partial(_bars, asker, want.symbol, timeframe, span) for span in parts}
+    acts = {("acts", span): partial(_actions, asker, want.symbol, span) for span in want.spans}
+    found: dict[Any, Any] = await together({**bars, **acts})
+    actions = tuple(action for span in want.spans for action in found["acts", span])
+    return Delivery(want, joined([found["bars", span] for span in parts]), actions)
 
 
 def _parts(span: Span, timeframe: str) -> list[Span]:
@@ -117,31 +117,35 @@ def _parts(span: Span, timeframe: str) -> list[Span]:
 
 async def _bars(asker: Asker, symbol: str, timeframe: str, span: Span) -> Rows:
     path = f"/v2/aggs/ticker/{_ticker(symbol)}/range/{_WINDOWS[timeframe]}/{span.first}/{span.last}"
-    found = []
-    async for page in asker.pages(path, {"adjusted": False, "sort": "asc", "limit": _MOST}, _next):
-        found.append(rows(_results(page), unix_ms, _NAMES))
+    from marketagent.barpages import listed  # msgspec, and who lacks nothing reads nothing
+
+    found: list[Rows] = []
+    async for page in asker.pages(path, {"adjusted": False, "sort": "asc", "limit": _MOST}, _next, listed):
+        part = page.get("results") if isinstance(page, dict) else None
+        if part is not None and not isinstance(part, Rows):
+            raise Nonsense("polygon sent results that are no list")
+        found += [part] if part is not None else []
     return joined(found)
 
 
 async def _actions(asker: Asker, symbol: str | None, span: Span) -> list[Action]:
     """Splits and dividends by ex-date, of `symbol` or of all."""
-    found = []
-    for kind, path, name, reading in (
-        ("split", "/v3/reference/splits", "execution_date", _split),
-        ("dividend", "/v3/reference/dividends", "ex_dividend_date", _dividend),
-    ):
+
+    async def listed(path: str, name: str) -> list[Any]:
         params = {
             "ticker": symbol and _ticker(symbol),
             f"{name}.gte": str(span.first),
             f"{name}.lte": str(span.last),
             "limit": 1000,
         }
-        for item in await asker.remembered_pages(path, params, _next, _results, _ACTIONS_TTL_S):
-            found.append(_action(kind, item, name, reading))
-    return found
+        return await asker.remembered_pages(path, params, _next, _results, _ACTIONS_TTL_S)
+
+    found = await together({kind: partial(listed, path, name) for kind, (path, name, _) in _ACTIONS.items()})
+    return [_action(kind, item) for kind in _ACTIONS for item in found[kind]]
 
 
-def _action(kind: Any, item: Any, name: str, reading: Callable[[Any], float]) -> Action:
+def _action(kind: Any, item: Any) -> Action:
+    _, name, reading = _ACTIONS[kind]
     try:
         value = reading(item)
         if not 0 < value < float("inf"):
@@ -160,6 +164,12 @@ def _dividend(item: Any) -> float:
     if item.get("currency", "USD") not in {"USD", None}:
         raise ValueError(f"currency {item['currency']}")
     return float(item["cash_amount"])
+
+
+_ACTIONS: dict[str, tuple[str, str, Callable[[Any], float]]] = {  # kind -> where, by which date, how to read it
+    "split": ("/v3/reference/splits", "execution_date", _split),
+    "dividend": ("/v3/reference/dividends", "ex_dividend_date", _dividend),
+}
 
 
 def _results(page: Any) -> list[Any]:

@@ -24,8 +24,9 @@ from marketagent.ledger import Ledger
 from marketagent.limits import Limiter
 from marketagent.web.exchange import exchange, http_session, quiet_logs
 from marketagent.web.failures import AskedToWait, Failure, Nonsense
-from marketagent.web.meaning import Answer, content, instant
+from marketagent.web.meaning import Answer, Read, content, instant
 from marketagent.web.paging import Link, Params, following, target
+from marketagent.web.strict import parsed
 from marketagent.web.vendor import Vendor
 from marketagent.world import World
 
@@ -41,6 +42,7 @@ V = TypeVar("V")
 @dataclass
 class _Call:
     url: str
+    read: Read
     leave: Pass | None = None
     tries: int = 0
     waited_s: float = 0.0
@@ -93,12 +95,21 @@ class Client:
                 if self._http is not None:
                     await self._http.close()
 
-    async def get_json(self, path: str, params: Params | None = None) -> Any:
-        """The object or list that `path` answers with. Raises a Failure, RateLimited or BreakerOpen."""
-        return await self._asked(target(self.vendor, path, params))
+    async def get_json(self, path: str, params: Params | None = None, *, read: Read = parsed) -> Any:
+        """The object or list that `path` answers with. Raises a Failure, RateLimited or BreakerOpen.
+
+        `read` makes it of the bytes, and raises NotJson or NotStrict: for who knows what comes, and how much of it.
+        """
+        return await self._asked(target(self.vendor, path, params), read)
 
     async def pages(
-        self, path: str, params: Params | None = None, *, next: Callable[[Any], Link], most: int = 1000
+        self,
+        path: str,
+        params: Params | None = None,
+        *,
+        next: Callable[[Any], Link],
+        most: int = 1000,
+        read: Read = parsed,
     ) -> AsyncIterator[Any]:
         """Each page from `path` on. `next` finds in a page the link to the next one, or parameters to change, or None.
 
@@ -113,7 +124,7 @@ class Client:
             if len(seen) >= most:
                 raise Nonsense(f"{self.vendor.name} has more than {most} pages; ask for a shorter range")
             seen.add(place)
-            page = await self._asked(place)
+            page = await self._asked(place, read)
             yield page
             link = next(page)
             if isinstance(link, Mapping):
@@ -122,10 +133,10 @@ class Client:
             else:
                 place = following(self.vendor, link) if link else None
 
-    async def _asked(self, place: str) -> Any:
+    async def _asked(self, place: str, read: Read) -> Any:
         scheme, host, port = self.vendor.origin
         host = f"[{host}]" if ":" in host else host
-        call = _Call(f"{scheme}://{host}:{port}{place}")
+        call = _Call(f"{scheme}://{host}:{port}{place}", read)
         outcome, wait_s = Outcome.UNKNOWN, 0.0  # what a cancelled call says
         self._breaker.check()  # before it waits in vain
         try:
@@ -173,7 +184,7 @@ class Client:
         now = self._world.now()
         self._compare_clocks(answer, now)
         try:
-            return content(self.vendor, answer, now)
+            return content(self.vendor, answer, now, call.read)
         except AskedToWait as failure:
             self._limiter.pause(failure.wait_s)
             raise
