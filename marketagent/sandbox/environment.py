@@ -6,6 +6,10 @@ from pathlib import Path
 
 from marketagent.clock import Clock
 
+# No plain words: what is a key is starred out wherever `ma` says something.
+POLYGON_KEY = "sandbox-advanced"
+ALPACA_ID, ALPACA_SECRET = "sandbox-key-id", "sandbox-key-secret"
+
 
 def environ(url: str, clock: Clock, *, home: Path | None = None, config: Path | None = None) -> dict[str, str]:
     """Every variable to set for a sandbox at `url`, with `home` as the rehearsal's home and the user's own `config`."""
@@ -14,13 +18,13 @@ def environ(url: str, clock: Clock, *, home: Path | None = None, config: Path | 
         "MA_CLOCK": clock.text,
         "POLYGON_BASE_URL": url,
         "POLYGON_STREAM_URL": stream,
-        "POLYGON_API_KEY": "sandbox",
+        "POLYGON_API_KEY": POLYGON_KEY,
         "POLYGON_CALLS_PER_MINUTE": "0",
         "APCA_API_BASE_URL": url,
         "APCA_API_DATA_URL": url,
         "APCA_API_STREAM_URL": stream,
-        "APCA_API_KEY_ID": "sandbox",
-        "APCA_API_SECRET_KEY": "sandbox",
+        "APCA_API_KEY_ID": ALPACA_ID,
+        "APCA_API_SECRET_KEY": ALPACA_SECRET,
         "ALPACA_CALLS_PER_MINUTE": "0",
         "BULLAWARE_BASE_URL": url,
     }
