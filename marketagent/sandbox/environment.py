@@ -6,9 +6,8 @@ from pathlib import Path
 
 from marketagent.clock import Clock
 
-# No plain words: what is a key is starred out wherever `ma` says something.
-POLYGON_KEY = "sandbox-advanced"
-ALPACA_ID, ALPACA_SECRET = "sandbox-key-id", "sandbox-key-secret"
+KEY_ID, SECRET = "PKSANDBOX00000000001", "sandbox-secret"  # of the sandbox's Alpaca
+POLYGON_KEY = "sandbox-advanced"  # no plain word either: what is a key is starred out wherever `ma` says something
 
 
 def environ(url: str, clock: Clock, *, home: Path | None = None, config: Path | None = None) -> dict[str, str]:
@@ -23,8 +22,8 @@ def environ(url: str, clock: Clock, *, home: Path | None = None, config: Path | 
         "APCA_API_BASE_URL": url,
         "APCA_API_DATA_URL": url,
         "APCA_API_STREAM_URL": stream,
-        "APCA_API_KEY_ID": ALPACA_ID,
-        "APCA_API_SECRET_KEY": ALPACA_SECRET,
+        "APCA_API_KEY_ID": KEY_ID,
+        "APCA_API_SECRET_KEY": SECRET,
         "ALPACA_CALLS_PER_MINUTE": "0",
         "BULLAWARE_BASE_URL": url,
     }
