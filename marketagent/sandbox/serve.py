@@ -42,7 +42,6 @@ class Wanted:
     seed: int = 0
     symbols: tuple[str, ...] = ()
     faults: Faults = field(default_factory=Faults)
-    polygon_origin: str = ""
     timeout_s: float = 60.0
 
 
@@ -65,7 +64,7 @@ def sandbox(wanted: Wanted, tell: Callable[[rehearsal.State, SandboxWorld, str |
             clock=clock,
             seed=wanted.seed,
             origin=url,
-            polygon_origin=wanted.polygon_origin,
+            extended_hours=True,
             faults=wanted.faults,
         )
         app = build(world)
