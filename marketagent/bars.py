@@ -6,6 +6,7 @@ Prices are as traded, times are the start of the bar.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cache
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -191,9 +192,14 @@ def new_york_days(start: NDArray[np.int64]) -> NDArray[np.datetime64]:
     """
     if not len(start):
         return np.zeros(0, dtype="datetime64[D]")
-    first = datetime.fromtimestamp(int(start.min()), NEW_YORK).date()
-    last = datetime.fromtimestamp(int(start.max()), NEW_YORK).date()
-    days = [first + timedelta(days=n) for n in range((last - first).days + 2)]
-    midnights = np.array([midnight(day) for day in days], dtype=np.int64)
+    first, last = (datetime.fromtimestamp(int(each), NEW_YORK).year for each in (start.min(), start.max()))
+    midnights = np.concatenate([_midnights(year) for year in range(first, last + 1)])
     places = np.searchsorted(midnights, start, side="right") - 1
-    return np.datetime64(first, "D") + places.astype("timedelta64[D]")
+    return np.datetime64(date(first, 1, 1), "D") + places.astype("timedelta64[D]")
+
+
+@cache
+def _midnights(year: int) -> NDArray[np.int64]:
+    """Unix seconds of each midnight of `year` in New York."""
+    days = (date(year, 12, 31) - date(year, 1, 1)).days + 1
+    return np.array([midnight(date(year, 1, 1) + timedelta(days=n)) for n in range(days)], dtype=np.int64)

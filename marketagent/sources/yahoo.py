@@ -161,12 +161,17 @@ def _translated(symbol: str) -> Iterator[None]:
     except exceptions.YFRateLimitError as error:
         raise AskedToWait("busy: yahoo asks to wait (429: too many requests)", _PAUSE_S) from error
     except (exceptions.YFPricesMissingError, exceptions.YFTzMissingError, exceptions.YFTickerMissingError) as error:
-        raise NotFound(
-            f"yahoo has nothing for {symbol} ({' '.join(str(error).split())[:120]}); it may be out of order"
-        ) from error
+        raise _nothing(symbol, error) from error
     except (exceptions.YFException, ValueError, KeyError, TypeError, IndexError) as error:
         raise Down(f"yahoo sent what yfinance cannot read ({type(error).__name__}: {str(error)[:80]})") from error
     except MarketAgentError:
         raise
     except Exception as error:  # curl's and requests' own, which share no base: the network, and nothing of ours
+        if getattr(getattr(error, "response", None), "status_code", None) == 404:
+            raise _nothing(symbol, error) from error
         raise Unavailable(f"yahoo cannot be reached ({type(error).__name__}: {str(error)[:80]})") from error
+
+
+def _nothing(symbol: str, error: Exception) -> NotFound:
+    said = " ".join(str(error).split())[:120]
+    return NotFound(f"yahoo has nothing for {symbol} ({said}); it may be out of order")

@@ -86,16 +86,16 @@ def _runs(days: NDArray[np.datetime64], chosen: NDArray[np.bool_]) -> tuple[Span
 
 def looked_at(calendar: Calendar, delivery: Delivery, now: datetime) -> list[Span]:
     """The spans of `delivery` that are known now: up to the last session with a bar, or that never gets one."""
-    with_bar = np.isin(calendar.days, new_york_days(delivery.rows.start))
-    sure = np.arange(len(calendar.days)) < calendar.closed(now, ABSENT)
-    closed = np.arange(len(calendar.days)) < calendar.closed(now)
-    known = (with_bar & closed) | sure
+    days, closed, sure = calendar.days, calendar.closed(now), calendar.closed(now, ABSENT)
+    with_bar = new_york_days(delivery.rows.start)
     spans = []
     for span in delivery.want.spans:
-        inside = (calendar.days >= np.datetime64(span.first)) & (calendar.days <= np.datetime64(span.last))
-        rows = np.flatnonzero(inside & known)
-        if len(rows):
-            spans.append(Span(span.first, calendar.days[rows[-1]].astype(date)))
+        begin, end = np.searchsorted(days, [np.datetime64(span.first), np.datetime64(span.last + timedelta(days=1))])
+        bars = with_bar[(with_bar >= np.datetime64(span.first)) & (with_bar <= np.datetime64(span.last))]
+        newest = int(np.searchsorted(days, bars.max(), side="right")) if len(bars) else 0
+        known = min(int(end), max(min(newest, closed), sure))  # how many sessions, from the first of the calendar on
+        if known > begin:
+            spans.append(Span(span.first, days[known - 1].astype(date)))
     return spans
 
 

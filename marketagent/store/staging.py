@@ -189,9 +189,10 @@ def set_repeats_apart(con: Connection) -> None:
     con.execute(
         """
         CREATE TABLE repeats AS
+        WITH twice AS (SELECT symbol, ts FROM raw WHERE reason IS NULL GROUP BY symbol, ts HAVING count(*) > 1)
         SELECT symbol, ts, count(*) AS n, min(line) AS line,
-               count(DISTINCT (open, high, low, close, volume, coalesce(split, 1), coalesce(dividend, 0))) AS versions FROM raw
-        WHERE reason IS NULL GROUP BY symbol, ts HAVING n > 1;
+               count(DISTINCT (open, high, low, close, volume, coalesce(split, 1), coalesce(dividend, 0))) AS versions
+        FROM raw SEMI JOIN twice USING (symbol, ts) WHERE reason IS NULL GROUP BY symbol, ts;
         UPDATE raw SET reason = r.n || ' rows for this bar disagree' FROM repeats r
         WHERE raw.symbol = r.symbol AND raw.ts = r.ts AND r.versions > 1 AND raw.reason IS NULL;
         ALTER TABLE raw ADD COLUMN repeated BOOLEAN DEFAULT false;
