@@ -98,10 +98,8 @@ class Book:
 
 
 def worth(tape: Tape, symbol: str, at: datetime) -> Decimal:
-    """The last price of `symbol`, which somebody owns."""
-    price = tape.price(symbol, at)
-    assert price is not None  # it was traded, so it has one
-    return price
+    """The last price of `symbol`; what never had one is worth nothing."""
+    return tape.price(symbol, at) or ZERO
 
 
 def _traded(held: Position | None, fill: Fill) -> Position:
@@ -116,5 +114,3 @@ def _traded(held: Position | None, fill: Fill) -> Position:
     else:
         price = (before * held.average_price + change * fill.price) / after
     return Position(symbol=fill.symbol, qty=after, average_price=price.quantize(SHARE_STEP))
-
-

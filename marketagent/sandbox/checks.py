@@ -6,6 +6,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from marketagent.sandbox.book import worth
 from marketagent.sandbox.market import Asset
 from marketagent.sandbox.order import ZERO, Order, Ticket
 from marketagent.sandbox.refusal import Refusal
@@ -120,13 +121,11 @@ def reserved(account: "Account", *, without: Order | None = None) -> Decimal:
 
 def buying_power(account: "Account", at: datetime, multiplier: Decimal, *, without: Order | None = None) -> Decimal:
     """USD that orders may still add: `multiplier` times the equity, less what is held and asked for."""
-    gross = sum((abs(held.qty) * _price(account, symbol, at) for symbol, held in account.book.positions.items()), ZERO)
+    gross = sum(
+        (abs(held.qty) * worth(account.tape, symbol, at) for symbol, held in account.book.positions.items()), ZERO
+    )
     equity = account.book.equity(account.tape, at)
     return max(multiplier * equity - gross - reserved(account, without=without), ZERO)
-
-
-def _price(account: "Account", symbol: str, at: datetime) -> Decimal:
-    return account.tape.price(symbol, at) or ZERO
 
 
 def _fractions(asset: Asset, ticket: Ticket) -> None:
@@ -165,7 +164,12 @@ def _wash_trade(account: "Account", ticket: Ticket) -> None:
             continue
         limits = order.type == ticket.type == "limit"
         buy, sell = (order, ticket) if order.is_buy else (ticket, order)
-        if limits and buy.limit_price is not None and sell.limit_price is not None and buy.limit_price < sell.limit_price:
+        if (
+            limits
+            and buy.limit_price is not None
+            and sell.limit_price is not None
+            and buy.limit_price < sell.limit_price
+        ):
             continue
         raise Refusal(
             403,

@@ -139,6 +139,12 @@ class Account:
         order.cancels_at = now + timedelta(seconds=self.rules.ack_s)
         self._tell("pending_cancel", order, now)
 
+    def end_canceled(self, now: datetime) -> None:
+        """Carry out every cancel that was asked for, at once."""
+        for order in self.open_orders:
+            if order.cancels_at is not None and order.is_open:
+                self._finish(order, "canceled", now)
+
     def new_id(self) -> str:
         self._ids += 1
         dice = self._dice("alpaca", self.key, self._ids)

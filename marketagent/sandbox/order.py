@@ -118,6 +118,5 @@ class Order:
         """Shares still to trade, at `price` if it was asked for in dollars."""
         if self.qty is not None:
             return self.qty - self.filled_qty
-        assert self.notional is not None  # a ticket has one of the two
-        left = (self.notional / price).quantize(SHARE_STEP, rounding="ROUND_DOWN")
+        left = ((self.notional or ZERO) / price).quantize(SHARE_STEP, rounding="ROUND_DOWN")
         return ZERO if self.filled_qty else left

@@ -127,6 +127,6 @@ def shares(split: Split) -> Decimal:
 def _read(bars: Bars) -> tuple[Minute, ...]:
     columns = (bars.start, bars.open, bars.high, bars.low, bars.close, bars.volume)
     return tuple(
-        Minute(int(start), *(money(float(price)) for price in prices), int(volume))
-        for start, *prices, volume in zip(*(column.tolist() for column in columns), strict=True)
+        Minute(start, money(opened), money(high), money(low), money(close), int(volume))
+        for start, opened, high, low, close, volume in zip(*(column.tolist() for column in columns), strict=True)
     )
