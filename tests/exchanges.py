@@ -1,20 +1,19 @@
 """A market written by hand, and a clock moved by hand: what the tests of the sandbox's exchange share."""
 
+import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import uvicorn
-from starlette.applications import Starlette
-from starlette.routing import BaseRoute
 
 from marketagent.clock import Clock
+from marketagent.sandbox import app, run
 from marketagent.sandbox.exchange import Account, Rules
 from marketagent.sandbox.market import Asset, Bars, Dividend, Session, Split
 from marketagent.sandbox.order import Ticket
@@ -147,18 +146,16 @@ def _bars(rows: Sequence[tuple[int, Row]]) -> Bars:
 
 
 @contextmanager
-def served(world: SandboxWorld, *families: Callable[[SandboxWorld], list[BaseRoute]]) -> Iterator[str]:
-    """`host:port` of a real server on loopback with these routes."""
-    app = Starlette(routes=[route for family in families for route in family(world)])
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws="websockets-sansio", lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
+def served(world: SandboxWorld) -> Iterator[str]:
+    """`host:port` of a real sandbox on loopback for `world`."""
+    sock = run.listening(0)
+    server = run.server(app.build(world))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[sock])))
     thread.start()
-    while not server.started:
+    while not server.started and thread.is_alive():
         time.sleep(0.005)
-    host, port = server.servers[0].sockets[0].getsockname()[:2]
     try:
-        yield f"{host}:{port}"
+        yield f"127.0.0.1:{sock.getsockname()[1]}"
     finally:
-        server.should_exit = True
+        server.should_exit = server.force_exit = True
         thread.join(10)

@@ -9,7 +9,6 @@ import httpx
 import pytest
 from exchanges import MONDAY, Hand, HandMarket, at, served, world_of
 
-from marketagent.sandbox import alpaca_trading
 from marketagent.sandbox.alpaca_http import KEY_ID, SECRET, Alpaca
 from marketagent.sandbox.exchange import Rules
 from marketagent.sandbox.market import Asset
@@ -51,7 +50,7 @@ def server() -> Iterator[tuple[str, Hand, Any]]:
     market = HandMarket({("AAPL", MONDAY): [FLAT] * 390}, assets=assets, half_days=[MONDAY + timedelta(days=11)])
     hand = Hand(at("08:00"))
     world = world_of(market, hand)
-    with served(world, alpaca_trading.routes) as url:
+    with served(world) as url:
         yield url, hand, world
 
 

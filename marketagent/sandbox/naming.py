@@ -1,13 +1,9 @@
-"""Which company a ticker meant on a day: companies change their tickers, and a market knows them by the last one."""
+"""Which company a ticker means on a day, and the other way round: a market knows each by its last one."""
 
 from datetime import date
 
 from marketagent.sandbox.market import Asset, Market
-
-
-def ticker(asset: Asset, day: date) -> str:
-    """What `asset` was called on `day`."""
-    return next((name for until, name in sorted(asset.former) if day < until), asset.symbol)
+from marketagent.sandbox.names import ticker
 
 
 def called(market: Market, symbol: str, day: date) -> str:

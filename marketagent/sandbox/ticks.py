@@ -1,7 +1,8 @@
 """Trades and quotes inside a minute, made from its bar: the same ones for a bar and a seed, whoever asks.
 
 The trades give the bar again: the first at its open, one at its high, one at its low, the last at its close, and their
-sizes sum to its volume; a minute of less than four shares is one trade at its close. A quote stands before each trade, its two sides around the price that is paid.
+sizes sum to its volume; a minute of less than four shares is one trade at its close. A quote stands before each trade,
+its two sides around the price that is paid.
 """
 
 import math
