@@ -9,7 +9,8 @@ import httpx
 import pytest
 from exchanges import MONDAY, Hand, HandMarket, at, served, world_of
 
-from marketagent.sandbox.alpaca_http import KEY_ID, SECRET, Alpaca
+from marketagent.sandbox.alpaca_http import Alpaca
+from marketagent.sandbox.environment import KEY_ID, SECRET
 from marketagent.sandbox.exchange import Rules
 from marketagent.sandbox.market import Asset
 
@@ -59,7 +60,7 @@ def box(server: tuple[str, Hand, Any]) -> Iterator[Sandbox]:
     """Monday, 10:00:30 in New York, a fresh account with whole fills, and no end of calls."""
     url, hand, world = server
     world.parts.clear()
-    world.part(Alpaca).calls_per_minute = 10_000
+    world.part(Alpaca).calls_per_minute["trading"] = 10_000
     hand.go(at("10:00:30"))
     sandbox = Sandbox(url, hand, world)
     account = world.part(Alpaca).account(KEY_ID, SECRET)
@@ -93,7 +94,7 @@ def test_every_pair_of_keys_is_an_account_of_its_own(box: Sandbox) -> None:
 
 def test_calls_beyond_the_limit_are_refused_until_the_minute_is_over(box: Sandbox) -> None:
     alpaca = box.world.part(Alpaca)
-    alpaca.calls_per_minute = 3
+    alpaca.calls_per_minute["trading"] = 3
     box.hand.seconds = 60_000.0
 
     answers = [box.http.get("/v2/clock") for _ in range(4)]

@@ -213,8 +213,8 @@ def _adjusted(world: SandboxWorld, symbol: str, bars: Bars, kinds: frozenset[str
     shares, price = np.ones(len(bars.start)), np.ones(len(bars.start))
     for split in world.market.splits(symbol, date.min, today) if "split" in kinds else ():
         shares[bars.start < midnight(split.day)] *= split.new / split.old
-    for day, factor in _dividends(world, symbol, today) if "dividend" in kinds else ():
-        price[bars.start < midnight(day)] *= factor
+    for day, left in _dividends(world, symbol, today) if "dividend" in kinds else ():
+        price[bars.start < midnight(day)] *= left
     factor = price / shares
     prices = {name: np.round(getattr(bars, name) * factor, 4) for name in ("open", "high", "low", "close", "vwap")}
     return changed(bars, volume=np.rint(bars.volume * shares), **prices)

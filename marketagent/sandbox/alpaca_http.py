@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
+from marketagent.sandbox.environment import SECRET
 from marketagent.sandbox.exchange import Account
 from marketagent.sandbox.refusal import Refusal
 from marketagent.sandbox.world import SandboxWorld
 
-KEY_ID, SECRET = "PKSANDBOX00000000001", "sandbox-secret"
-CALLS_PER_MINUTE = 200
+CALLS_PER_MINUTE = {"trading": 200, "data": 10_000, "basic data": 200}
 _ANY, _BASIC = "PKSANDBOX", "PKSANDBOXB"
 
 Answer = Callable[[Request, Account], Awaitable[Response]]
@@ -29,7 +29,7 @@ class Alpaca:
 
     def __init__(self, world: SandboxWorld) -> None:
         self.world = world
-        self.calls_per_minute = CALLS_PER_MINUTE
+        self.calls_per_minute = dict(CALLS_PER_MINUTE)
         self._accounts: dict[str, Account] = {}
         self._calls: dict[tuple[str, str], tuple[int, int]] = {}
         self._answers = 0
@@ -52,7 +52,8 @@ class Alpaca:
         seen, used = self._calls.get((key_id, service), (window, 0))
         used = used + 1 if seen == window else 1
         self._calls[key_id, service] = (window, used)
-        limit = self.calls_per_minute
+        plan = f"basic {service}" if is_basic(key_id) else service
+        limit = self.calls_per_minute.get(plan, self.calls_per_minute[service])
         headers = {
             "X-RateLimit-Limit": str(limit),
             "X-RateLimit-Remaining": str(max(limit - used, 0)),

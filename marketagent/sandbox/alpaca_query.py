@@ -2,9 +2,10 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import TypeVar
 
 from marketagent.sandbox.alpaca_http import is_basic, whole
 from marketagent.sandbox.market import Asset
@@ -16,6 +17,7 @@ from marketagent.sandbox.world import NEW_YORK, SandboxWorld
 FEEDS = ("sip", "iex", "delayed_sip", "otc", "boats", "overnight")
 EMBARGO = timedelta(minutes=15)
 MOST = 10_000
+T = TypeVar("T")
 RECENT_SIP = "subscription does not permit querying recent SIP data"
 
 
@@ -54,7 +56,7 @@ def query(world: SandboxWorld, key_id: str, asked: Mapping[str, str], symbols: s
         start=start.astimezone(UTC),
         end=end.astimezone(UTC),
         feed=feed,
-        limit=_limit(asked, limit),
+        limit=count(asked.get("limit"), limit, MOST),
         descending=asked.get("sort") == "desc",
         after=_after(asked.get("page_token")),
     )
@@ -105,11 +107,25 @@ def instant(text: str | None, name: str, *, last: bool = False) -> datetime | No
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _limit(asked: Mapping[str, str], default: int) -> int:
+def count(text: str | None, default: int, most: int) -> int:
+    """The limit of a page. Raises Refusal, 400."""
     try:
-        return whole(asked.get("limit"), "limit", default, MOST)
+        return whole(text, "limit", default, most)
     except Refusal as no:
         raise Refusal(400, None, no.message) from None
+
+
+def cut_out(found: Sequence[T], asked: Mapping[str, str], default: int, most: int) -> tuple[Sequence[T], str | None]:
+    """The page of `found` that `limit` and `page_token` ask for, and the token of the next. Raises Refusal, 400."""
+    limit, begin, token = count(asked.get("limit"), default, most), 0, asked.get("page_token")
+    if token:
+        try:
+            begin = int(base64.urlsafe_b64decode(token).decode())
+        except (binascii.Error, ValueError):
+            raise Refusal(400, None, f"invalid page_token: {token[:80]}") from None
+    more = begin + limit < len(found)
+    following = base64.urlsafe_b64encode(str(begin + limit).encode()).decode() if more else None
+    return found[begin : begin + limit], following
 
 
 def _after(token: str | None) -> tuple[str, int] | None:

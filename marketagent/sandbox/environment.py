@@ -6,6 +6,8 @@ from pathlib import Path
 
 from marketagent.clock import Clock
 
+KEY_ID, SECRET = "PKSANDBOX00000000001", "sandbox-secret"  # of the sandbox's Alpaca
+
 
 def environ(url: str, clock: Clock, *, home: Path | None = None, config: Path | None = None) -> dict[str, str]:
     """Every variable to set for a sandbox at `url`, with `home` as the rehearsal's home and the user's own `config`."""
@@ -19,8 +21,8 @@ def environ(url: str, clock: Clock, *, home: Path | None = None, config: Path | 
         "APCA_API_BASE_URL": url,
         "APCA_API_DATA_URL": url,
         "APCA_API_STREAM_URL": stream,
-        "APCA_API_KEY_ID": "sandbox",
-        "APCA_API_SECRET_KEY": "sandbox",
+        "APCA_API_KEY_ID": KEY_ID,
+        "APCA_API_SECRET_KEY": SECRET,
         "ALPACA_CALLS_PER_MINUTE": "0",
         "BULLAWARE_BASE_URL": url,
     }
