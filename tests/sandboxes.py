@@ -51,7 +51,7 @@ class Running:
 
     @property
     def bearer(self) -> dict[str, str]:
-        return {"Authorization": "Bearer sandbox"}
+        return {"Authorization": "Bearer sandbox-advanced"}
 
 
 @contextmanager

@@ -126,10 +126,15 @@ def of_feed(world: SandboxWorld, symbol: str, bars: Bars, feed: str) -> Bars:
     """What `feed` saw of `bars`: of IEX's few trades, none in some minutes."""
     if feed != "iex" or not len(bars.start):
         return bars
-    share = world.random("iex", symbol, ny_day(int(bars.start[0]))).uniform(*_IEX_SHARE)
+    share = iex_share(world, symbol, ny_day(int(bars.start[0])))
     volume = np.floor(bars.volume * share)
     trades = np.maximum(np.floor(bars.trades * share), 1).astype(np.int64)
     return cut(changed(bars, volume=volume, trades=trades), volume > 0)
+
+
+def iex_share(world: SandboxWorld, symbol: str, day: date) -> float:
+    """The part of a day's volume that IEX saw."""
+    return world.random("iex", symbol, day).uniform(*_IEX_SHARE)
 
 
 def so_far(world: SandboxWorld, symbol: str, feed: str) -> Bars:
@@ -146,7 +151,7 @@ def daily(world: SandboxWorld, symbol: str, first: date, last: date, feed: str) 
     days = [ny_day(int(start)) for start in bars.start]
     bars = changed(bars, start=np.array([int(midnight(day)) for day in days], dtype=np.int64))
     if feed == "iex" and days:
-        share = np.array([world.random("iex", symbol, day).uniform(*_IEX_SHARE) for day in days])
+        share = np.array([iex_share(world, symbol, day) for day in days])
         trades = np.maximum(np.floor(bars.trades * share), 1).astype(np.int64)
         bars = changed(bars, volume=np.floor(bars.volume * share), trades=trades)
     today = new_york_day(world.now())

@@ -7,6 +7,7 @@ from pathlib import Path
 from marketagent.clock import Clock
 
 KEY_ID, SECRET = "PKSANDBOX00000000001", "sandbox-secret"  # of the sandbox's Alpaca
+POLYGON_KEY = "sandbox-advanced"  # no plain word either: what is a key is starred out wherever `ma` says something
 
 
 def environ(url: str, clock: Clock, *, home: Path | None = None, config: Path | None = None) -> dict[str, str]:
@@ -16,7 +17,7 @@ def environ(url: str, clock: Clock, *, home: Path | None = None, config: Path | 
         "MA_CLOCK": clock.text,
         "POLYGON_BASE_URL": url,
         "POLYGON_STREAM_URL": stream,
-        "POLYGON_API_KEY": "sandbox",
+        "POLYGON_API_KEY": POLYGON_KEY,
         "POLYGON_CALLS_PER_MINUTE": "0",
         "APCA_API_BASE_URL": url,
         "APCA_API_DATA_URL": url,

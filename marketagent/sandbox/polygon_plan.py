@@ -1,6 +1,6 @@
 """What every REST answer of Polygon's stand-in has in common: who asks by which plan, what is refused, how it is paged.
 
-The key is the plan: ``sandbox`` has everything, ``sandbox-basic`` what costs nothing (5 calls a minute of the system's
+The key is the plan: ``sandbox-advanced`` has everything, ``sandbox-basic`` what costs nothing (5 calls a minute of the system's
 clock, two years, no streams), ``sandbox-starter`` and ``sandbox-developer`` what lies between. No other key is known.
 """
 
@@ -40,6 +40,7 @@ class Plan:
 
 
 PLANS = {
+    "sandbox-advanced": Plan(),
     "sandbox": Plan(),
     "sandbox-developer": Plan(ticks=("trades",), topics=("AM", "A", "T"), is_delayed=True),
     "sandbox-starter": Plan(ticks=(), topics=("AM", "A"), is_delayed=True),

@@ -42,15 +42,17 @@ class Replay(Listing):
         return [self._listed[symbol].asset for symbol in sorted(self._listed)]
 
 
-def _end(calendar: Calendar, now: datetime, stored: int) -> int:
-    """The number of the session behind the last replayed one: the first end of June or December a year ahead.
-
-    With less than two such years stored, a third of the sessions lies ahead.
-    """
+def end_of_life(calendar: Calendar, now: datetime) -> int:
+    """The number of the session behind the last one that a sandbox lives through: an end of June or December."""
     today = calendar.newest(now)
     halves = [date(now.year + year, month, day) for year in (0, 1, 2) for month, day in ((6, 30), (12, 31))]
     ends = [bisect_right(calendar.days, half) for half in halves]
-    end = next((end for end in ends if end > today + FUTURE), len(calendar.days))
+    return next((end for end in ends if end > today + FUTURE), len(calendar.days))
+
+
+def _end(calendar: Calendar, now: datetime, stored: int) -> int:
+    """The same; with less than two such years stored, a third of the sessions lies ahead."""
+    today, end = calendar.newest(now), end_of_life(calendar, now)
     return end if 2 * (end - today) <= stored else min(today + 1 + stored // 3, len(calendar.days))
 
 

@@ -131,7 +131,7 @@ def quotes(seed: int, bar: Minute, made: Sequence[Trade] | None = None) -> list[
         found.append(
             Quote(
                 symbol=bar.symbol,
-                at=max(bar.start * NS, trade.at - 1_000_000),
+                at=trade.at - 500,
                 number=trade.number,
                 bid=bid,
                 bid_size=int(sizes[0]),
@@ -161,7 +161,7 @@ def seconds(made: Sequence[Trade]) -> Iterator[tuple[int, list[Trade]]]:
 def _only(bar: Minute) -> Trade:
     return Trade(
         symbol=bar.symbol,
-        at=bar.start * NS,
+        at=bar.start * NS + 1000,
         number=_number(bar.start, 0),
         price=bar.close,
         size=bar.volume,
@@ -204,6 +204,6 @@ def _sizes(volume: float, count: int, rng: np.random.Generator) -> Array:
 
 
 def _times(start: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """(count,) rising instants of the minute in nanoseconds, whole microseconds, the last before its end."""
-    at = np.sort(rng.integers(0, MINUTE_S * 1_000_000 - count, count)) + np.arange(count)
+    """(count,) rising instants of the minute in nanoseconds, whole microseconds after its start."""
+    at = np.sort(rng.integers(1, MINUTE_S * 1_000_000 - count, count)) + np.arange(count)
     return start * NS + at * 1000
