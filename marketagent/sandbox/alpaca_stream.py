@@ -29,6 +29,7 @@ FEEDS = ("iex", "sip", "delayed_sip", "test")
 AUTH_S = 10.0
 CONNECTIONS = 1
 QUEUE = 500  # frames
+SLOW_S = 5.0  # of the system's time, without a frame taken
 TOGETHER = 100  # messages a frame
 PAUSE_S = 0.05  # of the system's time: at most so often is something sent
 LOOK_S = 0.25  # of the system's time: at least so often is the clock looked at
@@ -81,10 +82,11 @@ class _Connection:
         self.world, self.socket, self.feed, self.connected = world, socket, feed, connected
         self.codec: Codec = codec_of(socket)
         self.teller = Teller(world, feed)
+        self.behind = EMBARGO if feed == "delayed_sip" else timedelta(0)
         self.channels: dict[str, set[str]] = {channel: set() for channel in CHANNELS}
         self.version = 0  # of the channels: rises with every change
         self.changed = asyncio.Event()
-        self.queue: asyncio.Queue[list[Message]] = asyncio.Queue()
+        self.queue: asyncio.Queue[list[Message]] = asyncio.Queue(QUEUE)
         self.key = ""
 
     async def run(self) -> None:
@@ -127,7 +129,7 @@ class _Connection:
             if action == "auth":
                 await self._error(403)
             elif action in ("subscribe", "unsubscribe"):
-                self._put(self._subscribed(asked, add=action == "subscribe"))
+                await self._put(self._subscribed(asked, add=action == "subscribe"))
             else:
                 await self._error(400)
 
@@ -161,14 +163,14 @@ class _Connection:
     async def _play(self) -> None:
         """Tell everything as market time passes it; a new subscription joins in the middle of a minute."""
         told = self._now()
-        async for start in windows(self.world, always=self.feed == "test"):
+        async for start in windows(self.world, always=self.feed == "test", behind=self.behind):
             version, events, end = -1, list[Timed](), (start + MINUTE_S) * NS - 1
             while told < end:
                 if version != self.version:
                     version, events = self.version, self.teller.window(start, self.channels)
                 now = min(max(self._now(), told), end)
                 first, last = (bisect_right(events, at, key=itemgetter(0)) for at in (told, now))
-                self._put([message for _, message in events[first:last]])
+                await self._put([message for _, message in events[first:last]])
                 told = now
                 if told < end:
                     await self._until(events[last][0] if last < len(events) else end)
@@ -184,14 +186,17 @@ class _Connection:
 
     def _now(self) -> int:
         """What time it is on the feed, in Unix nanoseconds."""
-        at = self.world.now() - (EMBARGO if self.feed == "delayed_sip" else timedelta(0))
+        at = self.world.now() - self.behind
         return int(at.replace(microsecond=0).timestamp()) * NS + at.microsecond * 1000
 
-    def _put(self, messages: list[Message]) -> None:
+    async def _put(self, messages: list[Message]) -> None:
+        """Messages behind those that wait; a client that takes none of a full queue is given up."""
         for place in range(0, len(messages), TOGETHER):
-            self.queue.put_nowait(messages[place : place + TOGETHER])
-        if self.queue.qsize() > QUEUE:
-            raise _Final(407)
+            try:
+                async with asyncio.timeout(SLOW_S):
+                    await self.queue.put(messages[place : place + TOGETHER])
+            except TimeoutError:
+                raise _Final(407) from None
 
     async def _write(self) -> None:
         while True:
