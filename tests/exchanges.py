@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -146,9 +147,11 @@ def _bars(rows: Sequence[tuple[int, Row]]) -> Bars:
 
 
 @contextmanager
-def served(world: SandboxWorld) -> Iterator[str]:
-    """`host:port` of a real sandbox on loopback for `world`."""
+def served(world: SandboxWorld, *, narrow: bool = False) -> Iterator[str]:
+    """`host:port` of a real sandbox on loopback for `world`; `narrow`: the system holds next to nothing of an answer."""
     sock = run.listening(0)
+    if narrow:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     server = run.server(app.build(world))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[sock])))
     thread.start()
