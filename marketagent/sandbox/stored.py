@@ -27,6 +27,7 @@ from marketagent.store.merge import Origin, merge
 from marketagent.store.staging import Options, stage
 
 _AHEAD = timedelta(days=370)  # of calendar: a sandbox lives up to a year
+_WHOLE_DAY = timedelta(hours=6.5)
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def read(home: Path, now: datetime, *, timeout_s: float) -> Stored:
         try:
             panel = read_panel(base, None, timeout_s=timeout_s)
         except NoData:
-            return Stored(sessions, _sample(now, timeout_s))
+            return Stored(sessions, _sample(sessions, now, timeout_s))
         return Stored(sessions, panel, _minutes(base, panel, timeout_s))
 
 
@@ -57,42 +58,55 @@ def read_sessions(home: Path, now: datetime, *, timeout_s: float) -> tuple[Sessi
 
 @contextmanager
 def _with_calendar(home: Path, now: datetime, timeout_s: float) -> Iterator[Path]:
-    """`home` if its calendar reaches far enough, else a temporary one."""
+    """`home` if its calendar reaches far enough, else a temporary one that has nothing but a calendar."""
     if homes.is_marked(home):
         with opened(home / MARKET, timeout_s=timeout_s) as con:
             end = calendar_end(con)
         if end is not None and end >= (now + _AHEAD).date():
             yield home
             return
-    with _temporary(now, timeout_s) as made:
-        yield made
-
-
-@contextmanager
-def _temporary(now: datetime, timeout_s: float) -> Iterator[Path]:
-    """A home with a calendar and nothing else, gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="ma-sandbox-", ignore_cleanup_errors=True) as folder:
-        made = Path(folder) / "home"
-        init(made, now)
+    with _temporary(now) as made:
         with opened(made / MARKET, write=True, timeout_s=timeout_s) as con:
             write_calendar(con, now.date())
         yield made
 
 
-def _sample(now: datetime, timeout_s: float) -> Panel:
-    with _temporary(now, timeout_s) as made:
-        folder = made / "tmp"
-        folder.mkdir()
-        calendar = folder / "calendar.parquet"
+@contextmanager
+def _temporary(now: datetime) -> Iterator[Path]:
+    """An empty home, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="ma-sandbox-", ignore_cleanup_errors=True) as folder:
+        made = Path(folder) / "home"
+        init(made, now)
+        yield made
+
+
+def _sample(sessions: tuple[Session, ...], now: datetime, timeout_s: float) -> Panel:
+    with _temporary(now) as made:
+        calendar = made / "calendar.parquet"
+        with opened(made / MARKET, write=True, timeout_s=timeout_s) as con:
+            _keep(con, sessions)
         with opened(made / MARKET, timeout_s=timeout_s) as con:
             copy_calendar(con, calendar)
-        first, *_ = sample.batches(Request(names=(), options=Options(), folder=folder))
+        first, *_ = sample.batches(Request(names=(), options=Options(), folder=made))
         if not isinstance(first, Batch):
             raise MarketAgentError(f"the sample prices lack {first.name}: {first.error}")
-        staged = stage(first.path, Options(), calendar, folder, now)  # all symbols at once: they are in one file
+        staged = stage(first.path, Options(), calendar, made, now)  # all symbols at once: they are in one file
         with opened(made / MARKET, write=True, timeout_s=timeout_s) as con:
             merge(con, staged, Origin(first.source, first.feed, first.name, first.fingerprint), now)
         return read_panel(made, None, timeout_s=timeout_s)
+
+
+def _keep(con: Connection, sessions: tuple[Session, ...]) -> None:
+    """`sessions` as the calendar of an empty store."""
+    con.insert(
+        "sessions",
+        {
+            "session": ("DATE", [one.day for one in sessions]),
+            "open_at": ("TIMESTAMP", [one.open_at.replace(tzinfo=None) for one in sessions]),
+            "close_at": ("TIMESTAMP", [one.close_at.replace(tzinfo=None) for one in sessions]),
+            "early": ("BOOLEAN", [one.close_at - one.open_at < _WHOLE_DAY for one in sessions]),
+        },
+    )
 
 
 def _sessions(home: Path, timeout_s: float) -> tuple[Session, ...]:
