@@ -134,7 +134,22 @@ def of_feed(world: SandboxWorld, symbol: str, bars: Bars, feed: str) -> Bars:
 
 def iex_share(world: SandboxWorld, symbol: str, day: date) -> float:
     """The part of a day's volume that IEX saw."""
-    return world.random("iex", symbol, day).uniform(*_IEX_SHARE)
+    return world.part(_Shares).of(symbol, day)
+
+
+class _Shares:
+    """Drawn for a year at once: dice of its own for each day would cost a fetch of years more than its bars."""
+
+    def __init__(self, world: SandboxWorld) -> None:
+        self.world = world
+        self._years: dict[tuple[str, int], list[float]] = {}
+
+    def of(self, symbol: str, day: date) -> float:
+        key = symbol, day.year
+        if key not in self._years:
+            dice = self.world.random("iex", *key)
+            self._years[key] = [dice.uniform(*_IEX_SHARE) for _ in range(366)]
+        return self._years[key][day.timetuple().tm_yday - 1]
 
 
 def so_far(world: SandboxWorld, symbol: str, feed: str) -> Bars:

@@ -19,6 +19,7 @@ from marketagent.sandbox.refusal import Refusal
 from marketagent.sandbox.world import SandboxWorld
 
 CALLS_PER_MINUTE = {"trading": 200, "data": 10_000, "basic data": 200}
+EARLIEST, LATEST = 1900, 2200  # years that can be asked for
 _ANY, _BASIC = "PKSANDBOX", "PKSANDBOXB"
 
 Answer = Callable[[Request, Account], Awaitable[Response]]
@@ -114,11 +115,13 @@ def stamp(at: datetime) -> str:
 
 
 def moment(text: str, name: str) -> datetime:
-    """A date or a time of a query; a date is its midnight in UTC. Raises Refusal."""
+    """A date or a time of a query; a date is its midnight in UTC. Raises Refusal, also for centuries far from here."""
     try:
-        found = datetime.fromisoformat(text.replace(" ", "+"))
+        found = datetime.fromisoformat(text.replace(" ", "+"))  # a plus sign that nobody escaped
     except ValueError:
-        raise Refusal(422, 40010001, f"invalid {name}: {text}") from None
+        found = None
+    if found is None or not EARLIEST <= found.year <= LATEST:
+        raise Refusal(422, 40010001, f"invalid {name}: {text[:40]}")
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 

@@ -4,10 +4,10 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import TypeVar
 
-from marketagent.sandbox.alpaca_http import is_basic, whole
+from marketagent.sandbox.alpaca_http import is_basic, moment, whole
 from marketagent.sandbox.market import Asset
 from marketagent.sandbox.naming import company
 from marketagent.sandbox.refusal import Refusal
@@ -71,8 +71,8 @@ def companies(world: SandboxWorld, symbols: str, asof: str | None = None) -> dic
     if asof in (None, "", "-"):
         day = today
     else:
-        moment = instant(asof, "asof")
-        day = min(new_york_day(moment), today) if moment else today
+        meant = instant(asof, "asof")
+        day = min(new_york_day(meant), today) if meant else today
     found = {name: company(world.market, name, day) for name in wanted}
     return {name: asset for name, asset in found.items() if asset is not None and asset.listed <= today}
 
@@ -97,14 +97,13 @@ def instant(text: str | None, name: str, *, last: bool = False) -> datetime | No
     if not text:
         return None
     try:
-        if len(text) == 10:
-            day = date.fromisoformat(text) + timedelta(days=1 if last else 0)
-            midnight = datetime.combine(day, time(0), NEW_YORK)
-            return midnight - timedelta(microseconds=1 if last else 0)
-        found = datetime.fromisoformat(text.replace(" ", "+"))
-    except (ValueError, OverflowError):
-        raise Refusal(400, None, f"invalid {name}: {text[:40]}") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+        found = moment(text, name)
+    except Refusal as no:
+        raise Refusal(400, None, no.message) from None
+    if len(text) > 10:
+        return found
+    midnight = datetime.combine(found.date() + timedelta(days=1 if last else 0), time(0), NEW_YORK)
+    return midnight - timedelta(microseconds=1 if last else 0)
 
 
 def count(text: str | None, default: int, most: int) -> int:

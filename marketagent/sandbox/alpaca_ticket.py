@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from marketagent.sandbox.checks import RULE, SHAPE
@@ -19,7 +19,7 @@ FORCES = ("day", "gtc", "opg", "cls", "ioc", "fok")
 CLASSES = ("", "simple", "bracket", "oco", "oto")
 INTENTS = ("", "buy_to_open", "buy_to_close", "sell_to_open", "sell_to_close")
 _LONGEST_ID = 128
-_MOST_DIGITS = 20
+_MOST = Decimal(10**12)  # of anything: what is more would not be exact any longer
 _NUMBER = re.compile(r"-?\d{1,20}(\.\d{1,20})?([eE][+-]?\d{1,2})?", re.ASCII)
 
 
@@ -101,12 +101,11 @@ def number(body: Mapping[str, Any], field: str, name: str = "") -> Decimal | Non
     if value is None:
         return None
     text = str(value)
-    if isinstance(value, bool) or len(text) > 2 * _MOST_DIGITS or not _NUMBER.fullmatch(text):
+    if isinstance(value, bool) or not _NUMBER.fullmatch(text):
         raise Refusal(422, SHAPE, f"invalid {name or field}: {text[:40]}")
-    try:
-        found = Decimal(text)
-    except InvalidOperation:
-        raise Refusal(422, SHAPE, f"invalid {name or field}: {text[:40]}") from None
+    found = Decimal(text)
+    if abs(found) > _MOST:
+        raise Refusal(422, SHAPE, f"invalid {name or field}: {text[:40]}")
     if found <= 0:
         raise Refusal(422, SHAPE, f"{name or field} must be > 0")
     return found
