@@ -138,6 +138,11 @@ def test_an_order_in_dollars_keeps_no_quantity(box: Sandbox) -> None:
         ({"qty": "0"}, 422, 40010001, "qty must be > 0"),
         ({"qty": "-1"}, 422, 40010001, "qty must be > 0"),
         ({"qty": "NaN"}, 422, 40010001, "invalid qty: NaN"),
+        ({"qty": "1e99"}, 422, 40010001, "invalid qty: 1e99"),
+        ({"qty": [1]}, 422, 40010001, "invalid qty: [1]"),
+        ({"qty": True}, 422, 40010001, "invalid qty: True"),
+        ({"symbol": 1}, 422, 40010001, "symbol is required"),
+        ({"take_profit": 5}, 422, 40010001, "invalid take_profit"),
         ({"qty": "1", "notional": "5"}, 422, 40010001, "only one of qty or notional is accepted"),
         ({"notional": "0.5"}, 422, 40010001, "notional amount must be >= 1.00"),
         ({"qty": 0.30000000000000004}, 422, 40010001, "qty can have at most 9 decimal places"),
@@ -199,6 +204,12 @@ def test_what_is_not_there_is_not_found(box: Sandbox) -> None:
     assert body(by_client) == (40410000, "order not found")
     assert body(box.ask("GET", "/v2/positions/AAPL", 404)) == (40410000, "position does not exist")
     assert box.ask("GET", "/v2/assets/NOPE", 404)["code"] == 40410000
+
+
+@pytest.mark.parametrize("text", ["0001-01-01", "9999-12-31T23:59:59-12:00", "yesterday", "2026-02-30"])
+def test_a_time_that_cannot_be_is_refused(box: Sandbox, text: str) -> None:
+    for path, name in (("/v2/orders", "after"), ("/v2/calendar", "start"), ("/v2/account/portfolio/history", "end")):
+        assert body(box.ask("GET", path, 422, params={name: text})) == (40010001, f"invalid {name}: {text}")
 
 
 def test_the_list_of_orders_is_open_ones_newest_first_and_can_be_told_otherwise(box: Sandbox) -> None:

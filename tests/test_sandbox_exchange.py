@@ -358,6 +358,17 @@ def test_what_is_not_there_cannot_be_sold_twice() -> None:
     }
 
 
+def test_two_exits_of_which_one_is_to_fill_hold_the_shares_once() -> None:
+    book = account(market())
+    book.submit(ticket(**bracket()), at("09:30:10"))
+    book.catch_up(at("09:31"))
+    book.submit(ticket("buy", 5), at("09:31:10"))
+    book.catch_up(at("09:32"))
+
+    assert refusal(book, "sell", 6, now=at("09:33")).more["held_for_orders"] == "10"
+    assert book.submit(ticket("sell", 5), at("09:33")).is_open
+
+
 @pytest.mark.parametrize(
     ("resting", "new", "refused"),
     [

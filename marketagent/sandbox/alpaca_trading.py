@@ -1,7 +1,7 @@
 """Alpaca's trading API, /v2: accounts, orders, positions, clock, calendar, assets, activities, portfolio history."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -245,15 +245,18 @@ def _selected(world: SandboxWorld, orders: list[Order], request: Request, *, nes
 def _between(orders: list[Order], request: Request) -> list[Order]:
     """Bounds are exclusive, in time and by the id of an order alike."""
     asked = request.query_params
-    if text := asked.get("after"):
-        orders = [one for one in orders if one.submitted_at > moment(text, "after")]
-    if text := asked.get("until"):
-        orders = [one for one in orders if one.submitted_at < moment(text, "until")]
+    after, until = _bound(asked, "after"), _bound(asked, "until")
+    orders = [one for one in orders if after is None or one.submitted_at > after]
+    orders = [one for one in orders if until is None or one.submitted_at < until]
     numbers = {one.id: one.seq for one in orders}
     for name, sign in (("after_order_id", 1), ("before_order_id", -1)):
         if (order_id := asked.get(name)) and order_id in numbers:
             orders = [one for one in orders if sign * (one.seq - numbers[order_id]) > 0]
     return orders
+
+
+def _bound(asked: Mapping[str, str], name: str) -> datetime | None:
+    return moment(asked[name], name) if asked.get(name) else None
 
 
 def _cancel_all(account: Account, now: datetime, *, at_once: bool = False) -> list[dict[str, Any]]:
@@ -290,13 +293,13 @@ def _closed_qty(held: Position, request: Request) -> Decimal:
 def _page(fills: Sequence[Any], request: Request) -> Sequence[Any]:
     """Fills newest first, or `direction=asc`; the page after the id `page_token`."""
     asked = request.query_params
-    if text := asked.get("after"):
-        fills = [fill for fill in fills if fill.at > moment(text, "after")]
-    if text := asked.get("until"):
-        fills = [fill for fill in fills if fill.at < moment(text, "until")]
-    if text := asked.get("date"):
-        day = moment(text, "date").date()
-        fills = [fill for fill in fills if new_york_day(fill.at) == day]
+    after, until, on = (_bound(asked, name) for name in ("after", "until", "date"))
+    fills = [
+        fill
+        for fill in fills
+        if (after is None or fill.at > after) and (until is None or fill.at < until)
+        if on is None or new_york_day(fill.at) == on.date()
+    ]
     fills = fills if asked.get("direction", "desc") == "asc" else fills[::-1]
     if token := asked.get("page_token"):
         place = next((k for k, fill in enumerate(fills) if activity_id(fill) == token), None)

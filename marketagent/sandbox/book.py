@@ -1,5 +1,6 @@
 """What an account of the sandbox owns: cash to the cent, shares to a billionth, and how both came about."""
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -80,7 +81,7 @@ class Book:
 
     def as_of(self, at: datetime) -> Snapshot:
         """What was owned at `at`; before the account was opened, what it opened with."""
-        return next((one for one in reversed(self.history) if one.at <= at), self.history[0])
+        return self.history[max(bisect_right(self.history, at, key=lambda one: one.at) - 1, 0)]
 
     def equity(self, tape: Tape, at: datetime) -> Decimal:
         """Cash and what the shares owned at `at` were worth then."""

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from marketagent.sandbox.market import Asset, Bars, Market, Session, Split
 from marketagent.sandbox.matching import Minute
-from marketagent.sandbox.world import NEW_YORK
+from marketagent.sandbox.world import MINUTE_S, NEW_YORK
 
 PRICE_STEP = Decimal("0.0001")
 _KEPT_DAYS = 400  # of minutes of one symbol each
@@ -66,18 +66,25 @@ class Tape:
 
     def price(self, symbol: str, at: datetime) -> Decimal | None:
         """The last price at `at`, in shares of that day; None before the first trade."""
-        day, stamp = new_york_day(at), int(at.timestamp())
-        bars = self._day(symbol, day)
+        day, session = new_york_day(at), self.session(new_york_day(at))
+        if session is None or at < session.open_at:
+            return self.close_before(symbol, day)
+        if at >= session.close_at:
+            return self._close(symbol, day, day)
+        bars, stamp = self._day(symbol, day), int(at.timestamp())
         place = bisect_right(bars, stamp, key=lambda bar: bar.start) - 1
-        if place >= 0:
-            bar = bars[place]
-            return bar.open if stamp < bar.start + 60 else bar.close
-        return self.close_before(symbol, day)
+        if place < 0:
+            return self.close_before(symbol, day)
+        return bars[place].open if stamp < bars[place].start + MINUTE_S else bars[place].close
 
     def close_before(self, symbol: str, day: date) -> Decimal | None:
         """The last close before `day`, in shares of `day`."""
+        return self._close(symbol, day - timedelta(days=1), day)
+
+    def _close(self, symbol: str, last: date, day: date) -> Decimal | None:
+        """The last close up to `last`, in shares of `day`."""
         for days in _SILENCE:
-            bars = self.market.days(symbol, day - timedelta(days=days), day - timedelta(days=1))
+            bars = self.market.days(symbol, last - timedelta(days=days), last)
             if len(bars.start):
                 traded = new_york_day(datetime.fromtimestamp(int(bars.start[-1]), UTC))
                 ratio = self.ratio(symbol, traded + timedelta(days=1), day)
