@@ -9,6 +9,7 @@ from exchanges import EXACT, MONDAY, HandMarket, account, at, ticket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marketagent.sandbox.checks import buying_power
 from marketagent.sandbox.exchange import Account, Rules
 from marketagent.sandbox.market import Asset, Split
 from marketagent.sandbox.order import Order
@@ -177,6 +178,15 @@ def test_ioc_takes_what_is_there_and_fok_takes_all_or_nothing() -> None:
     assert (fok.status, fok.filled_qty) == ("canceled", 0)
 
 
+def test_fok_takes_nothing_where_there_is_not_enough() -> None:
+    book = account(market(FLAT, (100, 100, 100, 100, 6)))
+
+    fok = book.submit(ticket(time_in_force="fok", type="limit", limit_price=100), at("09:30:10"))
+    book.catch_up(at("09:31"))
+
+    assert (fok.status, fok.filled_qty, book.book.fills) == ("canceled", 0, [])
+
+
 def test_a_day_order_expires_at_the_close_and_a_gtc_order_lives_on() -> None:
     half = HandMarket(half_days=[MONDAY])
     book = account(half)
@@ -213,6 +223,48 @@ def test_a_bar_has_room_for_a_share_of_its_volume() -> None:
 
     assert [qty for _, qty, _ in fills(book, order)] == ["1000", "1000", "500"]
     assert statuses(book, order) == ["pending_new", "new", "partial_fill", "partial_fill", "fill"]
+
+
+def test_two_orders_share_the_room_of_a_bar() -> None:
+    book = account(market(FLAT, (100, 100, 100, 100, 15)))
+
+    first, second = (book.submit(ticket(), at(f"09:30:1{k}")) for k in range(2))
+    book.catch_up(at("09:31"))
+
+    assert (first.filled_qty, second.filled_qty) == (10, 5)
+
+
+def test_an_order_gets_one_part_of_a_bar_at_most() -> None:
+    deep = (100.0, 101.0, 90.0, 95.0, 10_000)
+    book = account(market(FLAT, deep, deep), rules=Rules(participation=(1.0, 1.0), partial_rate=1.0))
+
+    order = book.submit(ticket(qty=1000, type="limit", limit_price=100), at("09:30:10"))
+    book.catch_up(at("09:32"))
+
+    assert [time for time, _, _ in fills(book, order)] == ["14:31:00", "14:32:00"]
+    assert 0 < order.filled_qty < 1000
+
+
+def test_what_reduces_a_position_leaves_its_average_price_alone() -> None:
+    book = account(market(FLAT, FLAT, (110, 110, 110, 110, 500), (120, 120, 120, 120, 500)))
+    for side, qty, time in (("buy", 10, "09:30:10"), ("buy", 10, "09:31:10"), ("sell", 5, "09:32:10")):
+        book.submit(ticket(side, qty), at(time))
+    book.catch_up(at("09:34"))
+
+    held = book.book.positions["AAPL"]
+    assert (held.qty, held.average_price, book.book.cash) == (15, 105, 100_000 - 1000 - 1100 + 600)
+
+
+def test_the_price_of_a_minute_that_goes_on_is_its_open() -> None:
+    tape = account(market(FLAT, (101, 103, 99, 102, 500), None)).tape
+
+    assert [str(tape.price("AAPL", at(time))) for time in ("09:31", "09:31:59", "09:32", "09:32:30")] == [
+        "101.0000",
+        "101.0000",
+        "102.0000",
+        "102.0000",
+    ]
+    assert tape.price("AAPL", at("09:29")) == 100  # Friday's close
 
 
 def test_dollars_buy_a_fraction_of_a_share_for_exactly_these_dollars() -> None:
@@ -272,6 +324,15 @@ def test_the_exits_of_a_bracket_wait_for_its_entry_and_only_one_fills() -> None:
     book.catch_up(at("09:33"))
 
     assert (profit.status, loss.status, book.book.positions) == ("filled", "canceled", {})
+
+
+def test_an_exit_does_not_trade_in_the_bar_of_its_entry() -> None:
+    book = account(market(FLAT, (100, 120, 80, 100, 500), FLAT))
+    entry = book.submit(ticket(**bracket()), at("09:30:10"))
+
+    book.catch_up(at("09:33"))
+
+    assert [order.status for order in (entry, *entry.legs)] == ["filled", "new", "new"]
 
 
 def test_of_two_exits_that_one_bar_met_the_loss_is_assumed() -> None:
@@ -365,6 +426,7 @@ def test_two_exits_of_which_one_is_to_fill_hold_the_shares_once() -> None:
     book.submit(ticket("buy", 5), at("09:31:10"))
     book.catch_up(at("09:32"))
 
+    assert buying_power(book, at("09:33"), Decimal(4)) == 400_000 - 1500
     assert refusal(book, "sell", 6, now=at("09:33")).more["held_for_orders"] == "10"
     assert book.submit(ticket("sell", 5), at("09:33")).is_open
 

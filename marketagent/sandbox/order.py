@@ -118,5 +118,4 @@ class Order:
         """Shares still to trade, at `price` if it was asked for in dollars."""
         if self.qty is not None:
             return self.qty - self.filled_qty
-        left = ((self.notional or ZERO) / price).quantize(SHARE_STEP, rounding="ROUND_DOWN")
-        return ZERO if self.filled_qty else left
+        return ((self.notional or ZERO) / price).quantize(SHARE_STEP, rounding="ROUND_DOWN")
