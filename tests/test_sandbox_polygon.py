@@ -194,6 +194,22 @@ def test_nothing_of_the_future_is_shown(one):
     assert days["results"][1]["v"] == sum(bar["v"] for bar in minutes["results"])
 
 
+def test_minutes_can_hold_thin_ones_around_the_session_on_both_sides_of_midnight_utc():
+    path = "/v2/aggs/ticker/IBM/range/{}/2026-11-19/2026-11-20?limit=50000"
+    with sandbox(extended_hours=True) as other:
+        _, minutes = ask(other, path.format("1/minute"))
+        _, hours = ask(other, path.format("1/hour"))
+        _, days = ask(other, path.format("1/day"))
+    opens = [int(datetime(2026, 11, day, 14, 30, tzinfo=UTC).timestamp()) * 1000 for day in (19, 20)]
+    regular = [bar for bar in minutes["results"] if any(0 <= bar["t"] - at < 390 * 60_000 for at in opens)]
+    assert len(regular) == 780
+    assert len(minutes["results"]) == 780 + 2 * 24
+    assert minutes["results"][0]["t"] < opens[0]
+    assert sum(bar["v"] for bar in hours["results"]) == sum(bar["v"] for bar in minutes["results"])
+    assert {bar["t"] % 3_600_000 for bar in hours["results"]} == {0}  # 9:30 lies inside an hour
+    assert sum(bar["v"] for bar in days["results"]) == sum(bar["v"] for bar in regular)
+
+
 @pytest.mark.parametrize(
     ("path", "key", "status", "text"),
     [

@@ -47,6 +47,7 @@ SOCKET = {
     "garbage-frames": "send a frame that is no JSON before another",
 }
 KINDS = HTTP | SOCKET
+PAGES = ("duplicate", "reorder", "loop")  # an order has no pages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,7 @@ class Faults:
             or not path.startswith(rule.path)
         ):
             return False
-        if rule.first and nth > rule.first:
+        if (rule.first and nth > rule.first) or (rule.kind in PAGES and method != "GET"):
             return False
         return bool(dice(self.seed, place, *request, nth).random() < rule.chance)
 

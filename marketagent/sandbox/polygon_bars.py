@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marketagent.sandbox.market import Array, Bars
+from marketagent.sandbox.extended import outside
+from marketagent.sandbox.market import Array, Bars, Session
 from marketagent.sandbox.names import spans
 from marketagent.sandbox.names import ticker as ticker_of
 from marketagent.sandbox.polygon_plan import NO_TIMEFRAME, NOT_ENTITLED, Asked, bad, day, forbidden, moment, not_found
@@ -208,11 +209,10 @@ def _minutes(asked: Asked, wanted: Range) -> Bars:
     pieces = spans(asked.world.market, wanted.ticker)
     for session in _sessions(asked.world, wanted, last):
         for symbol, since, until in pieces:
-            if not since <= session <= until:
+            if not since <= session.day <= until:
                 continue
-            bars = asked.world.minutes(symbol, session)
-            kept = (bars.start >= wanted.first) & (bars.start <= wanted.last)
-            bars = cut(bars, kept)
+            bars = _of_session(asked.world, symbol, session)
+            bars = cut(bars, (bars.start >= wanted.first) & (bars.start <= wanted.last))
             found.append(_adjusted(asked, symbol, bars) if wanted.adjusted else bars)
             total += len(bars.start)
         if total > wanted.limit:
@@ -220,9 +220,19 @@ def _minutes(asked: Asked, wanted: Range) -> Bars:
     return joined(found[::-1] if wanted.descending else found)
 
 
-def _sessions(world: SandboxWorld, wanted: Range, last: date) -> list[date]:
-    days = [one.day for one in world.market.sessions(ny_day(wanted.first), min(ny_day(wanted.last), last))]
-    return days[::-1] if wanted.descending else days
+def _of_session(world: SandboxWorld, symbol: str, session: Session) -> Bars:
+    """The minutes of a session that are over, oldest first, with those around it where the world has them."""
+    regular = world.minutes(symbol, session.day)
+    if not world.extended_hours:
+        return regular
+    early, late = outside(world.market, symbol, session)
+    bars = joined([early, regular, late])
+    return cut(bars, bars.start + MINUTE_S <= world.now().timestamp())
+
+
+def _sessions(world: SandboxWorld, wanted: Range, last: date) -> Sequence[Session]:
+    sessions = world.market.sessions(ny_day(wanted.first), min(ny_day(wanted.last), last))
+    return sessions[::-1] if wanted.descending else sessions
 
 
 def _adjusted(asked: Asked, symbol: str, bars: Bars) -> Bars:

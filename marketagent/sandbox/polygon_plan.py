@@ -1,7 +1,8 @@
 """What every REST answer of Polygon's stand-in has in common: who asks by which plan, what is refused, how it is paged.
 
-The key is the plan: ``sandbox-advanced`` has everything, ``sandbox-basic`` what costs nothing (5 calls a minute of the system's
-clock, two years, no streams), ``sandbox-starter`` and ``sandbox-developer`` what lies between. No other key is known.
+The key is the plan: ``sandbox-advanced`` has everything, ``sandbox-basic`` what costs nothing (5 calls a minute of the
+system's clock, two years, no streams), ``sandbox-starter`` and ``sandbox-developer`` what lies between: they are called
+delayed, though they are not. No other key is known.
 """
 
 import base64

@@ -148,8 +148,9 @@ def _rows(asked: Asked, kind: str, first: int, last: int, *, falling: bool) -> I
     """Ticks between two instants, in order of time or against it, made minute by minute as they are taken."""
     world, step = asked.world, -1 if falling else 1
     begin, end = ny_day(max(0, first) / ticks.NS), min(asked.today, ny_day(last / ticks.NS))
+    pieces = spans(world.market, asked.parts["ticker"])[::step]
     for session in world.market.sessions(begin, end)[::step]:
-        for symbol, since, until in spans(world.market, asked.parts["ticker"])[::step]:
+        for symbol, since, until in pieces:
             if not since <= session.day <= until:
                 continue
             for start in world.market.minutes(symbol, session.day).start[::step].tolist():

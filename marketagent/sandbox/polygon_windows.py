@@ -6,6 +6,7 @@ quarters and years from the calendar.
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,8 @@ def windows_of(wanted: Range, starts: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each base bar, the start of the bar that it is part of."""
     if wanted.unit in ("minute", "hour"):
         width = wanted.count * (MINUTE_S if wanted.unit == "minute" else 3600)
-        days, place = np.unique(starts // 86_400, return_inverse=True)  # in regular hours UTC has New York's date
+        # Five hours behind UTC it is New York's date from 4:00 to 20:00 there, in summer and in winter.
+        days, place = np.unique((starts - 5 * 3600) // 86_400, return_inverse=True)
         midnights = np.array([int(midnight(ny_day(int(own) * 86_400 + 43_200))) for own in days], dtype=np.int64)
         return np.asarray(starts - (starts - midnights[place]) % width) if len(starts) else starts
     return np.array([int(midnight(_window_day(wanted, ny_day(int(start))))) for start in starts], dtype=np.int64)
@@ -98,9 +100,14 @@ def changed(bars: Bars, **columns: Any) -> Bars:
     return Bars(**{name: columns.get(name, getattr(bars, name)) for name in Bars.__dataclass_fields__})
 
 
+# Asked for the same sessions by every symbol: remembered, they cost a tenth.
+@lru_cache(maxsize=16_384)
 def midnight(wanted: date) -> float:
+    """Unix seconds of the beginning of a day in New York."""
     return datetime(wanted.year, wanted.month, wanted.day, tzinfo=NEW_YORK).timestamp()
 
 
+@lru_cache(maxsize=16_384)
 def ny_day(seconds: float) -> date:
+    """The date in New York at so many Unix seconds."""
     return datetime.fromtimestamp(seconds, UTC).astimezone(NEW_YORK).date()

@@ -53,8 +53,8 @@ def server(app: ASGIApp) -> uvicorn.Server:
     return _Server(config)
 
 
-def serve(app: ASGIApp, sock: socket.socket, stopped: Callable[[Callable[[], None]], Any]) -> None:
-    """Serve until the function that is handed to `stopped` is called; nobody's request is waited for then."""
+def serve(app: ASGIApp, sock: socket.socket, begun: Callable[[Callable[[], None]], None]) -> None:
+    """Serve until the function that is handed to `begun` is called; nobody's request is waited for then."""
 
     async def main() -> None:
         serving = server(app)
@@ -62,7 +62,7 @@ def serve(app: ASGIApp, sock: socket.socket, stopped: Callable[[Callable[[], Non
         def end() -> None:
             serving.should_exit = serving.force_exit = True
 
-        stopped(end)
+        begun(end)
         await serving.serve(sockets=[sock])
 
     asyncio.run(main())

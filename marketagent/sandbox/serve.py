@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from starlette.types import ASGIApp
+
 from marketagent.clock import Clock
 from marketagent.errors import UsageError
 from marketagent.process import Terminated
@@ -40,7 +42,6 @@ class Wanted:
     seed: int = 0
     symbols: tuple[str, ...] = ()
     faults: Faults = field(default_factory=Faults)
-    polygon_origin: str = ""
     timeout_s: float = 60.0
 
 
@@ -63,12 +64,12 @@ def sandbox(wanted: Wanted, tell: Callable[[rehearsal.State, SandboxWorld, str |
             clock=clock,
             seed=wanted.seed,
             origin=url,
-            polygon_origin=wanted.polygon_origin,
+            extended_hours=True,
             faults=wanted.faults,
         )
+        app = build(world)
         with rehearsal.running(folder, state):
-            tell(state, world, before)
-            _until_signal(world, sock)
+            _until_signal(app, sock, lambda: tell(state, world, before))
 
 
 def wall() -> datetime:
@@ -96,10 +97,10 @@ def _clock(wanted: Wanted, sessions: tuple[Session, ...]) -> Clock:
     return Clock(start.astimezone(UTC), time.time(), wanted.speed)
 
 
-def _until_signal(world: SandboxWorld, sock: socket.socket) -> None:
+def _until_signal(app: ASGIApp, sock: socket.socket, tell: Callable[[], None]) -> None:
     came: list[int] = []
 
-    def stopped(end: Callable[[], None]) -> None:
+    def begun(end: Callable[[], None]) -> None:
         def on(number: int) -> None:
             came.append(number)
             end()
@@ -107,7 +108,8 @@ def _until_signal(world: SandboxWorld, sock: socket.socket) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:  # who started us ignoring it meant it
                 asyncio.get_running_loop().add_signal_handler(number, on, number)
+        tell()  # from here on a signal ends it in good order
 
-    run.serve(build(world), sock, stopped)
+    run.serve(app, sock, begun)
     if came:
         raise KeyboardInterrupt if came[0] == signal.SIGINT else Terminated("terminated")

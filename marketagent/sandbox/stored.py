@@ -24,7 +24,8 @@ from marketagent.store.connection import Connection
 from marketagent.store.database import opened
 from marketagent.store.market import MARKET, calendar_end, copy_calendar, read_panel, write_calendar
 from marketagent.store.merge import Origin, merge
-from marketagent.store.staging import Options, stage
+from marketagent.store.staged import Options
+from marketagent.store.staging import stage
 
 _AHEAD = timedelta(days=370)  # of calendar: a sandbox lives up to a year
 _WHOLE_DAY = timedelta(hours=6.5)

@@ -58,9 +58,9 @@ class Synthetic(Listing):
 
     def halts(self, symbol: str, day: date) -> Sequence[tuple[datetime, datetime]]:
         number = self.calendar.number(day)
-        session = self.calendar.sessions[number]
-        if session.day != day:
+        if number == len(self.calendar.days) or self.calendar.days[number] != day:
             return ()
+        session = self.calendar.sessions[number]
         if symbol == "ZHALT":
             late = session.open_at + timedelta(minutes=90)
             found = [(late, late + timedelta(minutes=30))] if number % 5 == 2 else []

@@ -49,18 +49,19 @@ class Wire:
                 part = 0.5 + self.world.random("latency", scope["path"], query).random() / 2
                 await self.world.sleep(rule.seconds * part)
         spoiled = next((rule for rule in rules if rule.kind != "latency"), None)
-        status = 0
+
+        def note(status: int) -> None:
+            self._log(scope, status, query, ",".join(rule.kind for rule in rules))
 
         async def sent(message: Message) -> None:
-            nonlocal status
-            status = message.get("status", status)
+            if message["type"] == "http.response.start":
+                note(message["status"])  # before it goes out: who has the answer finds it in the log
             await send(message)
 
         if spoiled is None:
             await _compressed(self.app, scope, receive, sent)
         else:
-            status = await _Spoiled(self.app, spoiled, scope, receive, send).play()
-        self._log(scope, status, query, ",".join(rule.kind for rule in rules))
+            await _Spoiled(self.app, spoiled, scope, receive, sent, note).play()
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         rules = self.world.faults.met("WS", scope["path"])
@@ -142,24 +143,24 @@ def _relabelled(
 
 
 class _Spoiled:
-    """One answer with one fault; `play` returns the status it would have had, 0 where there was none."""
+    """One answer with one fault. `note` is told the status of what does not go through `send`, 0 if there is none."""
 
-    def __init__(self, app: ASGIApp, rule: Rule, scope: Scope, receive: Receive, send: Send) -> None:
-        self.app, self.rule, self.scope, self.receive, self.send = app, rule, scope, receive, send
+    def __init__(
+        self, app: ASGIApp, rule: Rule, scope: Scope, receive: Receive, send: Send, note: Callable[[int], None]
+    ) -> None:
+        self.app, self.rule, self.scope, self.receive, self.send, self.note = app, rule, scope, receive, send, note
 
-    async def play(self) -> int:
-        found = getattr(self, f"_{self.rule.kind.replace('-', '_')}")
-        return cast(int, await found())
+    async def play(self) -> None:
+        await getattr(self, f"_{self.rule.kind.replace('-', '_')}")()
 
-    async def _answer(self, status: int, body: bytes, kind: str = "application/json", **headers: str) -> int:
+    async def _answer(self, status: int, body: bytes, kind: str = "application/json", **headers: str) -> None:
         fields = {"content-type": kind, "content-length": str(len(body)), **headers}
         pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in fields.items()]
         await self.send({"type": "http.response.start", "status": status, "headers": pairs})
         await self.send({"type": "http.response.body", "body": body})
-        return status
 
-    async def _status(self) -> int:
-        return await self._answer(self.rule.status, refusal(self.scope["path"], self.rule.status), **self._later())
+    async def _status(self) -> None:
+        await self._answer(self.rule.status, refusal(self.scope["path"], self.rule.status), **self._later())
 
     def _later(self) -> dict[str, str]:
         text = self.rule.retry_after
@@ -171,28 +172,28 @@ class _Spoiled:
             text = format_datetime(moment, usegmt=True)
         return {"retry_after": text}
 
-    async def _error_200(self) -> int:
-        return await self._answer(200, refusal(self.scope["path"], 429))
+    async def _error_200(self) -> None:
+        await self._answer(200, refusal(self.scope["path"], 429))
 
-    async def _html(self) -> int:
-        return await self._answer(200, _HTML, "text/html; charset=utf-8")
+    async def _html(self) -> None:
+        await self._answer(200, _HTML, "text/html; charset=utf-8")
 
-    async def _empty(self) -> int:
-        return await self._answer(200, b"")
+    async def _empty(self) -> None:
+        await self._answer(200, b"")
 
-    async def _reset_before(self) -> int:
+    async def _reset_before(self) -> None:
+        self.note(0)
         await self._break()
-        return 0
 
-    async def _reset_after(self) -> int:
+    async def _reset_after(self) -> None:
         status, _, _ = await _whole(self.app, self.scope, self.receive)
+        self.note(status)
         await self._break()
-        return status
 
-    async def _cut(self) -> int:
-        return await self._cut_behind(lambda headers, body: (_relabelled(headers, len(body)), body[: len(body) // 2]))
+    async def _cut(self) -> None:
+        await self._cut_behind(lambda headers, body: (_relabelled(headers, len(body)), body[: len(body) // 2]))
 
-    async def _cut_chunked(self) -> int:
+    async def _cut_chunked(self) -> None:
         def half(headers: list[tuple[bytes, bytes]], body: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
             piece = body[: len(body) // 2]
             return [*_relabelled(headers, None), (b"transfer-encoding", b"chunked")], b"%x\r\n%s\r\n" % (
@@ -200,9 +201,9 @@ class _Spoiled:
                 piece,
             )
 
-        return await self._cut_behind(half)
+        await self._cut_behind(half)
 
-    async def _cut_gzip(self) -> int:
+    async def _cut_gzip(self) -> None:
         status, headers, body = await _whole(self.app, self.scope, self.receive)
         packed = gzip.compress(body, compresslevel=1, mtime=0)
         piece = packed[: max(len(packed) - 12, len(packed) // 2)]  # all of it may be there but the sum at the end
@@ -210,9 +211,8 @@ class _Spoiled:
             {"type": "http.response.start", "status": status, "headers": _relabelled(headers, len(piece), b"gzip")}
         )
         await self.send({"type": "http.response.body", "body": piece})
-        return status
 
-    async def _drip(self) -> int:
+    async def _drip(self) -> None:
         status, headers, body = await _whole(self.app, self.scope, self.receive)
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         steps = min(len(body), 50)
@@ -221,20 +221,19 @@ class _Spoiled:
             await asyncio.sleep(self.rule.seconds / steps)
             await self.send({"type": "http.response.body", "body": body[place : place + size], "more_body": True})
         await self.send({"type": "http.response.body", "body": b""})
-        return status
 
-    async def _duplicate(self) -> int:
-        return await self._changed(_doubled)
+    async def _duplicate(self) -> None:
+        await self._changed(_doubled)
 
-    async def _reorder(self) -> int:
-        return await self._changed(_reversed)
+    async def _reorder(self) -> None:
+        await self._changed(_reversed)
 
-    async def _loop(self) -> int:
+    async def _loop(self) -> None:
         url = f"http://{Headers(scope=self.scope).get('host', '')}{self.scope['path']}"
         query = self.scope["query_string"].decode("latin-1")
-        return await self._changed(lambda rows: rows, f"{url}?{query}" if query else url)
+        await self._changed(lambda rows: rows, f"{url}?{query}" if query else url)
 
-    async def _changed(self, change: Callable[[list[Any]], list[Any]], next_url: str = "") -> int:
+    async def _changed(self, change: Callable[[list[Any]], list[Any]], next_url: str = "") -> None:
         """The app's own answer with its lists of rows changed, wherever the vendor puts them."""
         status, headers, body = await _whole(self.app, self.scope, self.receive)
         try:
@@ -248,20 +247,19 @@ class _Spoiled:
             body = json.dumps(page, separators=(",", ":")).encode()
         await self.send({"type": "http.response.start", "status": status, "headers": _relabelled(headers, len(body))})
         await self.send({"type": "http.response.body", "body": body})
-        return status
 
     async def _cut_behind(
         self, change: Callable[[list[tuple[bytes, bytes]], bytes], tuple[list[tuple[bytes, bytes]], bytes]]
-    ) -> int:
+    ) -> None:
         """Write head and body past the server, then end the connection."""
         status, headers, body = await _whole(self.app, self.scope, self.receive)
         headers, piece = change(headers, body)
         head = b"".join(b"%s: %s\r\n" % pair for pair in headers)
+        self.note(status)
         transport = self._transport()
         transport.write(b"HTTP/1.1 %d OK\r\n%s\r\n%s" % (status, head, piece))
         transport.close()
         await self._gone()
-        return status
 
     async def _break(self) -> None:
         reset(self._transport())

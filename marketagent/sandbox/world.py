@@ -29,6 +29,7 @@ class SandboxWorld:
     """`clock` gives market time; `sleep` waits system seconds. `origin` is where it is served, e.g. http://127.0.0.1:8777.
 
     `polygon_origin` is what Polygon's `next_url` names instead of `origin`: the real one names a host of its own.
+    `extended_hours`: its minutes hold a few before the open and after the close, as the real ones do.
     """
 
     market: Market
@@ -36,6 +37,7 @@ class SandboxWorld:
     seed: int = 0
     origin: str = "http://127.0.0.1"
     polygon_origin: str = ""
+    extended_hours: bool = False
     log: Log = field(default_factory=Log)
     faults: Faults = field(default_factory=Faults)
     sleep: Callable[[float], Awaitable[None]] = field(default=sleep)
