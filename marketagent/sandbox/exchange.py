@@ -31,6 +31,7 @@ MINUTE_S = 60
 _EXTENDED_END = time(20, 0)
 _GTC_DAYS = 90
 _CENT = Decimal("0.01")
+_TICK = timedelta(microseconds=1)
 
 Dice = Callable[..., Random]
 
@@ -72,6 +73,7 @@ class Account:
         self._open: dict[str, Order] = {}
         self._room: dict[str, Decimal] = {}
         self._ids = 0
+        self._submitted = opened_at
 
     @property
     def open_orders(self) -> list[Order]:
@@ -151,10 +153,10 @@ class Account:
         return str(UUID(int=dice.getrandbits(128), version=4))
 
     def _enter(self, ticket: Ticket, reference: Decimal, now: datetime, parent: Order | None = None) -> Order:
-        now = max(now, max((one.submitted_at for one in self._latest()), default=now) + timedelta(microseconds=1))
-        number = self.new_id()
+        now = max(now, self._submitted + _TICK)  # no two at one time: lists are paged by it
+        self._submitted = now
         order = Order(
-            id=number,
+            id=self.new_id(),
             client_order_id=ticket.client_order_id or self.new_id(),
             seq=len(self.orders),
             symbol=ticket.symbol,
@@ -183,9 +185,6 @@ class Account:
         self.orders[order.id] = self.by_client_id[order.client_order_id] = self._open[order.id] = order
         return order
 
-    def _latest(self) -> list[Order]:
-        return [self.orders[next(reversed(self.orders))]] if self.orders else []
-
     def _attach(self, order: Order, ticket: Ticket, now: datetime) -> None:
         leg = self._enter(ticket, order.reserve_price, now, order)
         order.legs.append(leg)
@@ -210,7 +209,7 @@ class Account:
         return [min(datetime.fromtimestamp(stamp, session.close_at.tzinfo), session.close_at)]
 
     def _visit(self, at: datetime) -> None:
-        if at == _midnight_after(at - timedelta(microseconds=1)):
+        if at == _midnight_after(at - _TICK):
             self._new_day(at)
         self._acknowledge(at)
         session, stamp = self.tape.session(new_york_day(at)), at.timestamp()
