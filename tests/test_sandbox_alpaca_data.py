@@ -1,6 +1,7 @@
 """Alpaca's market data as the sandbox serves it, over real HTTP: bars in pages, feeds and plans, actions, ticks, news."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -104,6 +105,26 @@ def test_longer_bars_begin_at_round_times_of_new_yorks_day(
     assert [bar["t"][11:16] for bar in found[: len(starts)]] == starts
     assert found[0]["v"] == volume
     assert sum(bar["v"] for bar in found) == 390_000
+
+
+def test_minutes_of_the_tape_go_on_around_the_session_where_the_world_has_them() -> None:
+    hand = Hand(at("22:00", FRIDAY))
+    world = replace(world_of(HandMarket(), hand), extended_hours=True)
+    with served(world) as url:
+        span = {"start": "2026-11-13", "end": "2026-11-13"}
+        found = {
+            timeframe: httpx.get(
+                f"http://{url}/v2/stocks/AAPL/bars", params={"timeframe": timeframe, **span}, headers=KEYS
+            ).json()["bars"]
+            for timeframe in ("1Min", "1Day")
+        }
+
+    times = [bar["t"][11:16] for bar in found["1Min"]]
+    assert len(times) == 12 + 390 + 12
+    assert times[0] >= "09:00"
+    assert times[12] == "14:30"
+    assert times[-12] >= "21:00"
+    assert found["1Day"][0]["v"] == 390 * 10_000
 
 
 def test_a_week_begins_on_monday_and_the_one_going_on_shows_what_it_holds(data: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from marketagent.sandbox.alpaca_query import cut_out, instant
-from marketagent.sandbox.naming import called, company
+from marketagent.sandbox.names import called, company
 from marketagent.sandbox.refusal import Refusal
 from marketagent.sandbox.tape import new_york_day
 from marketagent.sandbox.world import SandboxWorld

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketagent.sandbox.alpaca_query import Query, page_token
+from marketagent.sandbox.extended import minutes_of
 from marketagent.sandbox.market import Asset, Bars
 from marketagent.sandbox.polygon_windows import changed, midnight, ny_day, together
 from marketagent.sandbox.refusal import Refusal
@@ -194,12 +195,12 @@ def _pieces(
         bars = together(days, _days_windows(timeframe, days.start))
         yield cut(bars, (bars.start >= first) & (bars.start <= last))
         return
-    days_asked = [one.day for one in world.market.sessions(begin, end)] if begin <= end else []
-    for day in reversed(days_asked) if wanted.descending else days_asked:
-        minutes = of_feed(world, asset.symbol, world.minutes(asset.symbol, day), wanted.feed)
+    sessions = world.market.sessions(begin, end) if begin <= end else ()
+    for session in reversed(sessions) if wanted.descending else sessions:
+        minutes = of_feed(world, asset.symbol, minutes_of(world, asset.symbol, session), wanted.feed)
         minutes = _adjusted(world, asset.symbol, minutes, adjusted)
         width = timeframe.count * (MINUTE_S if timeframe.unit == "Min" else 3600)
-        origin = int(midnight(day))
+        origin = int(midnight(session.day))
         bars = together(minutes, minutes.start - (minutes.start - origin) % width)
         yield cut(bars, (bars.start >= first) & (bars.start <= last))
 

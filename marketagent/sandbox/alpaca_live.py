@@ -15,8 +15,7 @@ from marketagent.sandbox import ticks
 from marketagent.sandbox.alpaca_bars import iex_share, of_feed, rows
 from marketagent.sandbox.alpaca_ticks import IEX, TAPES, VENUES
 from marketagent.sandbox.market import Asset
-from marketagent.sandbox.names import ticker
-from marketagent.sandbox.naming import company
+from marketagent.sandbox.names import company, ticker
 from marketagent.sandbox.polygon_windows import midnight, ny_day, together
 from marketagent.sandbox.ticks import NS
 from marketagent.sandbox.world import MINUTE_S, SandboxWorld, cut

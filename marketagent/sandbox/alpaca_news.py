@@ -7,7 +7,7 @@ from typing import Any
 
 from marketagent.sandbox.alpaca_query import companies, cut_out, instant
 from marketagent.sandbox.market import Asset, Session
-from marketagent.sandbox.naming import called
+from marketagent.sandbox.names import called
 from marketagent.sandbox.tape import new_york_day
 from marketagent.sandbox.world import NEW_YORK, SandboxWorld
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from marketagent.sandbox.alpaca_http import is_basic, moment, whole
 from marketagent.sandbox.market import Asset
-from marketagent.sandbox.naming import company
+from marketagent.sandbox.names import company
 from marketagent.sandbox.refusal import Refusal
 from marketagent.sandbox.tape import new_york_day
 from marketagent.sandbox.world import NEW_YORK, SandboxWorld

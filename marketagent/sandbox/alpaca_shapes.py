@@ -10,8 +10,7 @@ from marketagent.sandbox.book import CENT, Fill, Position, worth
 from marketagent.sandbox.checks import buying_power, held_for_orders, plain
 from marketagent.sandbox.exchange import Account
 from marketagent.sandbox.market import Asset
-from marketagent.sandbox.names import ticker
-from marketagent.sandbox.naming import called
+from marketagent.sandbox.names import called, ticker
 from marketagent.sandbox.order import ZERO, Order
 from marketagent.sandbox.tape import new_york_day
 from marketagent.sandbox.world import NEW_YORK, SandboxWorld

@@ -9,7 +9,7 @@ from typing import Any
 
 from marketagent.sandbox.checks import RULE, SHAPE
 from marketagent.sandbox.market import Market
-from marketagent.sandbox.naming import company
+from marketagent.sandbox.names import company
 from marketagent.sandbox.order import Order, Ticket
 from marketagent.sandbox.refusal import Refusal
 

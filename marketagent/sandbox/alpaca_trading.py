@@ -26,7 +26,7 @@ from marketagent.sandbox.book import Position
 from marketagent.sandbox.checks import RULE, SHAPE
 from marketagent.sandbox.exchange import Account
 from marketagent.sandbox.market import Asset, Session
-from marketagent.sandbox.naming import company
+from marketagent.sandbox.names import company
 from marketagent.sandbox.order import OPEN, SHARE_STEP, Order, Ticket
 from marketagent.sandbox.refusal import Refusal
 from marketagent.sandbox.tape import new_york_day
