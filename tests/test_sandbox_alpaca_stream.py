@@ -21,6 +21,7 @@ from marketagent.sandbox.environment import KEY_ID, SECRET
 from marketagent.sandbox.world import SandboxWorld
 
 KEYS = {"APCA-API-KEY-ID": KEY_ID, "APCA-API-SECRET-KEY": SECRET}
+FRIDAY = MONDAY - timedelta(days=3)
 AUTH = {"action": "auth", "key": KEY_ID, "secret": SECRET}
 Box = tuple[str, Hand, SandboxWorld]
 
@@ -241,6 +242,17 @@ def test_bars_missed_by_a_clock_that_jumps_all_come_in_order(box: Box) -> None:
 
     assert [bar["t"][14:16] for bar in got if bar["S"] == "AAPL"] == ["59", "00", "01", "02", "03"]
     assert {bar["S"] for bar in got} == {"AAPL", "MSFT"}
+
+
+def test_the_last_bar_of_a_day_comes_at_its_close_and_the_next_one_in_the_morning(box: Box) -> None:
+    box[1].go(at("15:59:30", FRIDAY))
+    with dial(box) as socket:
+        client = greeted(socket)
+        client.ask({"action": "subscribe", "bars": ["AAPL"]})
+        box[1].go(at("16:00:30", FRIDAY))
+        assert [bar["t"] for bar in client.get()] == ["2026-11-13T20:59:00Z"]
+        box[1].go(at("09:31"))
+        assert [bar["t"] for bar in client.get()] == ["2026-11-16T14:30:00Z"]
 
 
 def test_trades_and_quotes_come_as_time_passes_them(box: Box) -> None:

@@ -319,6 +319,18 @@ def test_the_exits_of_a_bracket_wait_for_its_entry_and_only_one_fills() -> None:
     assert (profit.status, loss.status, book.book.positions) == ("filled", "canceled", {})
 
 
+def test_the_exits_of_an_entry_that_was_replaced_are_as_large_as_it() -> None:
+    book = account(market(FLAT, (89, 89, 89, 89, 500)))
+    old = book.submit(ticket(type="limit", limit_price=90, **bracket(stop_loss=85)), at("09:30:10"))
+    book.catch_up(at("09:30:20"))
+
+    new = book.replace(old, ticket(qty=4, type="limit", limit_price=90), at("09:30:30"))
+    book.catch_up(at("09:31"))
+
+    assert (new.status, new.legs) == ("filled", old.legs)
+    assert [(leg.status, leg.qty) for leg in new.legs] == [("new", 4), ("new", 4)]
+
+
 def test_an_exit_does_not_trade_in_the_bar_of_its_entry() -> None:
     book = account(market(FLAT, (100, 120, 80, 100, 500), FLAT))
     entry = book.submit(ticket(**bracket()), at("09:30:10"))

@@ -120,6 +120,8 @@ class Account:
         new.parent, new.order_class, new.legs = order.parent, order.order_class, order.legs
         for leg in new.legs:
             leg.parent = new
+            if leg.status == "held" and new.qty is not None:
+                leg.qty = order.filled_qty + new.qty
         if order.parent is not None:
             order.parent.legs = [new if leg is order else leg for leg in order.parent.legs]
         if order.status == "held":
