@@ -485,6 +485,7 @@ def test_cash_and_shares_are_conserved_and_no_order_gets_more_than_it_asked_for(
         assert order.qty is None or order.filled_qty <= order.qty
         assert all(fill.at > order.submitted_at for fill in mine)
         assert all(fill.qty > 0 for fill in mine)
+        assert len({"fill", "canceled", "expired", "replaced"} & set(statuses(book, order))) <= 1
         assert (order.status == "filled") == (order.qty is not None and order.filled_qty == order.qty)
 
 
