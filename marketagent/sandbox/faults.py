@@ -126,8 +126,9 @@ PRESETS: dict[str, tuple[Rule, ...]] = {
     "mute": (Rule(kind="mute", first=1, frames=30), Rule(kind="latency", chance=0.3, seconds=1.0)),
     "cruel": (
         Rule(kind="latency", chance=0.2, seconds=0.5),
-        *(Rule(kind="status", chance=0.04, status=status) for status in (429, 500, 502, 503, 504)),
-        Rule(kind="error-200", path="/v2/aggs", chance=0.04, status=429),
+        # With a time to wait: without one, a client of Polygon waits for the next minute, and "storm" has those.
+        Rule(kind="status", chance=0.04, status=429, retry_after="1"),
+        *(Rule(kind="status", chance=0.04, status=status) for status in (500, 502, 503, 504)),
         Rule(kind="reset-before", chance=0.04),
         Rule(kind="reset-after", chance=0.04),
         Rule(kind="cut", chance=0.04),
