@@ -105,6 +105,5 @@ def run(
         out.follow(given)
         for record in differences or taken.fetched.values():
             out.write(record)
-        for who, error in taken.failed.items():
-            out.fail(who, error)
+        out.fail_all(taken.failed)
     return out.exit_code

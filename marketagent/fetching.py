@@ -13,7 +13,7 @@ from marketagent.errors import BadConfig, MarketAgentError, NoData, Unavailable,
 from marketagent.intake import Taken, take_all
 from marketagent.keeping import Keeper, Task
 from marketagent.limits import RateLimited
-from marketagent.show import say
+from marketagent.show import few, say, shared
 from marketagent.store.database import opened
 from marketagent.store.market import MARKET, stored
 from marketagent.store.staged import Options
@@ -52,7 +52,7 @@ def fetch(settings: Settings, chain: Sequence[str], task: Task, *, progress: Pro
         taken.failed |= {symbol: error for symbol, error in found.failed.items() if symbol not in left}
         if not left:
             break
-        say(f"{name} does not serve {_few(left)} ({found.failed[left[0]]}); asking {chain[place + 1]}")
+        say(f"{name} does not serve {few(left)} ({found.failed[left[0]]}); asking {chain[place + 1]}")
     _raise_if_nothing(taken)
     return taken
 
@@ -170,7 +170,7 @@ def _taken(keeper: Keeper) -> Taken:
     failed = {symbol: keeper.failed[symbol] for symbol in task.symbols if symbol in keeper.failed}
     for symbol in served:
         if symbol not in records:
-            text = f"{keeper.source} has no {task.timeframe} bars of {symbol} {keeper.asked_text(symbol)}"
+            text = f"{keeper.source} has no {task.timeframe} bars {keeper.asked_text(symbol)}"
             failed[symbol] = NoData(text)
     return Taken(records, failed)
 
@@ -178,13 +178,9 @@ def _taken(keeper: Keeper) -> Taken:
 def _raise_if_nothing(taken: Taken) -> None:
     if not taken.failed or taken.fetched:
         return
-    symbols, errors = list(taken.failed), list(taken.failed.values())
-    for symbol, error in list(taken.failed.items())[:-1]:
-        say(f"{symbol}: {error}")
-    if len(symbols) > 1:
-        errors[-1].args = (f"{symbols[-1]}: {errors[-1]}",)  # the one that is raised is told like the others
-    raise errors[-1]
-
-
-def _few(symbols: Sequence[str]) -> str:
-    return ", ".join(symbols[:5]) + (f" and {len(symbols) - 5} more" if len(symbols) > 5 else "")
+    *others, (symbols, text) = shared(taken.failed)
+    for names, reason in others:
+        say(f"{few(names)}: {reason}")
+    error = taken.failed[symbols[-1]]
+    error.args = (f"{few(symbols)}: {text}",)  # what is raised is told like the others
+    raise error

@@ -113,10 +113,19 @@ def test_a_symbol_nobody_knows_is_named_and_not_asked_for_twice(home, run, sourc
         assert len(server.asked) == asked
     for one in (result, again):
         assert one.returncode == Exit.PARTIAL
-        assert one.stderr == f"ma: ZZZZ: {source} has no 1d bars of ZZZZ from 2014-01-02 to 2014-12-31\n"
+        assert one.stderr == f"ma: ZZZZ: {source} has no 1d bars from 2014-01-02 to 2014-12-31\n"
         assert [record["symbol"] for record in records(one)] == ["AAPL"]
     alone = run(env, "fetch", "ZZZZ", "--source", source, *YEAR)
     assert alone.returncode == Exit.NO_DATA
+
+
+def test_symbols_that_fail_for_one_reason_share_a_line(run):
+    with served("polygon", History()) as (_, env):
+        result = run(env, "fetch", "AAPL", *(f"ZZ{n}" for n in range(8)), "--source", "polygon", *YEAR)
+    assert result.stderr == (
+        "ma: ZZ0, ZZ1, ZZ2, ZZ3, ZZ4 and 3 more: polygon has no 1d bars from 2014-01-02 to 2014-12-31\n"
+    )
+    assert len(json.loads(result.stdout.splitlines()[-1])["failed"]) == 8
 
 
 def test_the_failure_of_one_symbol_leaves_the_others(home, run):
@@ -142,7 +151,7 @@ def test_an_error_that_comes_with_200_is_an_error(home, run):
     with vendor({"/": lambda path, query: ("200 OK", said)}) as (_, env):
         result = run(env, "fetch", "AAPL", "--source", "polygon", *YEAR)
     assert result.returncode == Exit.NOT_PERMITTED
-    assert result.stderr == "ma: polygon does not know the key (401: Unknown API Key); look at: ma config\n"
+    assert result.stderr == "ma: AAPL: polygon does not know the key (401: Unknown API Key); look at: ma config\n"
     assert ask(home, "SELECT count(*) FROM coverage") == [(0,)]
 
 
