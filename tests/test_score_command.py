@@ -93,7 +93,7 @@ def test_those_that_cannot_be_decided_on_are_named_with_the_reason(filled):
         (["score", "AAA", "--set", "lookbak=5", "--strategy", "momentum"], 2,
          "Momentum has no parameter 'lookbak'; did you mean lookback?"),
         (["score", "AAA", "--source", "sample"], 66, "no bars are stored of AAA from source sample; run: ma fetch AAA"),
-        (["score", "AAA", "--source", "sampel"], 2, "--source 'sampel' is none of csv, sample; did you mean sample?"),
+        (["score", "AAA", "--source", "sampel"], 2, "--source 'sampel' is none of alpaca, csv, polygon, sample, yahoo; did you mean sample?"),
         (["score", "AAA", "--known-at", "2014-01-02"], 2, "--known-at '2014-01-02' has no time zone; add Z for UTC"),
         (["score", "AAA", "--known-at", "2014-01-02T00:00:00Z"], 66,
          "no bars are stored of AAA that were known at 2014-01-02T00:00:00+00:00; run: ma fetch AAA"),
