@@ -28,9 +28,9 @@ import anyio
 from marketagent import fetching, setup
 from marketagent.asking import asking, each
 from marketagent.barpages import listed
-from marketagent.bars import Delivery, Span, Want, midnight
 from marketagent.cache.memory import MemoryCache
 from marketagent.config import Settings
+from marketagent.delivery import Delivery, Span, Want, midnight
 from marketagent.keeping import Keeper, Task
 from marketagent.sources import polygon
 from marketagent.store.database import opened

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
-from marketagent.bars import Delivery, Want
 from marketagent.cache import through
+from marketagent.delivery import Delivery, Want
 from marketagent.errors import MarketAgentError
 from marketagent.web.meaning import Read
 from marketagent.web.paging import Link, Params

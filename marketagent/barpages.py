@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from marketagent.bars import Rows, Times, rfc3339, rows, unix_ms
+from marketagent.delivery import Rows, Times, rfc3339, rows, unix_ms
 from marketagent.web.strict import parsed
 
 _NAMES = ("t", "o", "h", "l", "c", "v")

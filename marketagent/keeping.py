@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from marketagent.bars import Delivery, Load, Span, Want
 from marketagent.config import Settings
+from marketagent.delivery import Delivery, Load, Span, Want
 from marketagent.errors import MarketAgentError, Refused
 from marketagent.intake import working_folder
 from marketagent.records import Fetched

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from marketagent.bars import Delivery, Want
 from marketagent.cache.base import Cache
 from marketagent.config import Settings
+from marketagent.delivery import Delivery, Want
 from marketagent.errors import MarketAgentError
 from marketagent.web.vendor import Vendor
 from marketagent.world import World

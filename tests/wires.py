@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 from faulty import Faulty, reply, serving
 from prices import History
 
-from marketagent.bars import midnight
+from marketagent.delivery import midnight
 
 Answer = tuple[str, Any] | bytes
 Route = Callable[[str, dict[str, str]], Answer]

@@ -10,8 +10,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from marketagent.asking import Asker, asking
-from marketagent.bars import Action, Delivery, Rows, Span, Want, joined, midnight
 from marketagent.config import Settings
+from marketagent.delivery import Action, Delivery, Rows, Span, Want, joined, midnight
 from marketagent.errors import MarketAgentError
 from marketagent.web.failures import Nonsense, Rejected
 from marketagent.web.known import alpaca_data

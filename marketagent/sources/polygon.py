@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from marketagent.asking import Asker, asking, each, together
-from marketagent.bars import Action, Delivery, Rows, Span, Want, joined, midnight, rows, unix_ms
 from marketagent.config import Settings
+from marketagent.delivery import Action, Delivery, Rows, Span, Want, joined, midnight, rows, unix_ms
 from marketagent.errors import MarketAgentError
 from marketagent.symbols import is_ticker
 from marketagent.web.failures import Nonsense

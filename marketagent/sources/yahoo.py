@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import numpy as np
 
-from marketagent.bars import FIELDS, Action, Delivery, Rows, Span, Want, joined, new_york_days
 from marketagent.config import Settings
+from marketagent.delivery import FIELDS, Action, Delivery, Rows, Span, Want, joined, new_york_days
 from marketagent.errors import MarketAgentError, Unavailable, UsageError
 from marketagent.ledger import Ledger
 from marketagent.limits import Limit, Limiter

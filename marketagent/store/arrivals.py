@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from marketagent.bars import FIELDS, Delivery, Load, new_york_days
+from marketagent.delivery import FIELDS, Delivery, Load, new_york_days
 from marketagent.panel import Array
 from marketagent.store import faults
 from marketagent.store.connection import Connection

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from marketagent.bars import Delivery, Span, Want, new_york_days
+from marketagent.delivery import Delivery, Span, Want, new_york_days
 from marketagent.store.connection import Connection
 
 SETTLED = timedelta(hours=3)  # after its close, what a vendor says of a session with a bar stays so
