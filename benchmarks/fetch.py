@@ -219,7 +219,8 @@ def _body(days: list[date]) -> bytes:
         for n, day in enumerate(days)
     ]
     head = {"ticker": "S", "queryCount": len(bars), "resultsCount": len(bars), "adjusted": False, "status": "OK"}
-    return json.dumps({**head, "results": bars, "request_id": "6a7e466379af0a71039d60cc78e72282"}).encode()
+    page = {**head, "results": bars, "request_id": "6a7e466379af0a71039d60cc78e72282"}
+    return json.dumps(page, separators=(",", ":")).encode()
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from marketagent.web.failures import Down, Failure, Nonsense
 from marketagent.web.meaning import Answer
 from marketagent.web.vendor import Vendor
 
+_READ = ("age", "content-encoding", "content-length", "content-type", "date", "location", "retry-after")
 _LOGGERS = ("aiohttp.client", "aiohttp.internal", "asyncio")
 
 
@@ -55,7 +56,8 @@ async def _answered(http: aiohttp.ClientSession, vendor: Vendor, url: str) -> An
         # Encoded already: the path of a next page is sent as the vendor wrote it.
         async with http.get(URL(url, encoded=True), allow_redirects=False) as response:
             status = response.status
-            headers = {name.lower(): vendor.safe(value, 2000) for name, value in response.headers.items()}
+            named = response.headers
+            headers = {name: vendor.safe(named[name], 2000) for name in _READ if name in named}
             try:
                 data = await body.read(_raw(response), headers, vendor.max_bytes)
             except (body.Cut, body.Unreadable, aiohttp.ClientError, OSError) as error:
