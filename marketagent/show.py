@@ -8,7 +8,7 @@ import json
 import math
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from shutil import get_terminal_size
@@ -23,6 +23,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 # What fits 80 columns; a name with ? makes room, from the right, when the terminal is narrower than the table.
 _COLUMNS = {
     "fetched": "symbol source? timeframe? first last bars added corrected quarantined actions?",
+    "difference": "symbol session ts? field left_source? left right_source? right difference",
     "decision": "symbol session action score confidence weight close? reasoning",
     "order": "symbol session? side quantity state filled_quantity fill_price commission? reason",
     "position": "account? symbol quantity price value weight session?",
@@ -75,6 +76,28 @@ def clean(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(" " if _is_space(char) else char for char in text if _is_space(char) or _is_harmless(char))
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """The first names of many.
+
+    >>> few(["A", "B", "C"], 2)
+    'A, B and 1 more'
+    """
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def shared(errors: Mapping[str, object]) -> list[tuple[list[str], str]]:
+    """(names, text) of errors by name: those of one and the same text together, in the order they came.
+
+    >>> shared({"A": "no bars", "B": "no key", "C": "no bars"})
+    [(['A', 'C'], 'no bars'), (['B'], 'no key')]
+    """
+    alike: dict[str, list[str]] = {}
+    for name, error in errors.items():
+        alike.setdefault(one_line(error), []).append(clean(name))
+    return [(names, text) for text, names in alike.items()]
 
 
 def one_line(text: object) -> str:

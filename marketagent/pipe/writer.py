@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -80,10 +80,15 @@ class Out:
 
     def fail(self, symbol: str, error: object) -> None:
         """Name one symbol that could not be served: on stderr now, in the end record later. Its first error counts."""
-        failure = Failure(symbol=show.clean(symbol), error=show.one_line(error))
-        if all(known.symbol != failure.symbol for known in self.failed):
-            self.failed.append(failure)
-            show.say(f"{failure.symbol}: {failure.error}")
+        self.fail_all({symbol: error})
+
+    def fail_all(self, errors: Mapping[str, object]) -> None:
+        """The same for several; those that failed for one and the same reason share a line on stderr."""
+        known = {failure.symbol for failure in self.failed}
+        new = {symbol: error for symbol, error in errors.items() if show.clean(symbol) not in known}
+        self.failed += [Failure(symbol=show.clean(symbol), error=show.one_line(error)) for symbol, error in new.items()]
+        for symbols, text in show.shared(new):
+            show.say(f"{show.few(symbols)}: {text}")
 
     def follow(self, given: Input) -> None:
         """Take over what the input said about itself; its failed symbols fail here too, without a second line."""

@@ -6,15 +6,15 @@ once, when its tries are over; a call that probes an open breaker has one try.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+import aiohttp
 import anyio
-import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from marketagent import show
@@ -22,10 +22,11 @@ from marketagent.breaker import Breaker, BreakerOpen, Outcome, Pass, Rules
 from marketagent.errors import MarketAgentError
 from marketagent.ledger import Ledger
 from marketagent.limits import Limiter
-from marketagent.web.exchange import exchange, http_client, quiet_logs
+from marketagent.web.exchange import exchange, http_session, quiet_logs
 from marketagent.web.failures import AskedToWait, Failure, Nonsense
-from marketagent.web.meaning import Answer, content, instant
+from marketagent.web.meaning import Answer, Read, content, instant
 from marketagent.web.paging import Link, Params, following, target
+from marketagent.web.strict import parsed
 from marketagent.web.vendor import Vendor
 from marketagent.world import World
 
@@ -41,6 +42,7 @@ V = TypeVar("V")
 @dataclass
 class _Call:
     url: str
+    read: Read
     leave: Pass | None = None
     tries: int = 0
     waited_s: float = 0.0
@@ -50,7 +52,7 @@ class Client:
     """``async with Client(vendor, home) as client:``; any number of tasks may use it at once.
 
     At most `concurrency` requests are in flight. No call waits longer than `max_wait_s` in all for the limiter,
-    a pause or a next try. `transport` is httpx's, for tests. `tell` hears of a clock that is wrong, once.
+    a pause or a next try. `tell` hears of a clock that is wrong, once.
     """
 
     def __init__(
@@ -62,7 +64,6 @@ class Client:
         concurrency: int = 100,
         max_wait_s: float = 120.0,
         rules: Rules | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
         tell: Callable[[str], None] = show.say,
     ) -> None:
         self.vendor = vendor
@@ -76,27 +77,39 @@ class Client:
         rules = rules or Rules(lease_s=2 * vendor.deadline_s)
         self._breaker = Breaker(self._ledger, vendor.breaker or vendor.name, rules)
         self._places = anyio.CapacityLimiter(concurrency)
-        self._http = http_client(vendor, concurrency, transport)
-        self._stack = ExitStack()
+        self._concurrency = concurrency
+        self._http: aiohttp.ClientSession | None = None
+        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> "Client":
         self._stack.callback(self._ledger.close)
         self._stack.enter_context(quiet_logs(self.vendor))
-        await self._http.__aenter__()
+        self._http = http_session(self.vendor, self._concurrency)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._stack, anyio.move_on_after(_CLOSING_S, shield=True):  # sockets are closed when cancelled, too
-            await self._http.aclose()
+        async with self._stack:
+            with anyio.move_on_after(_CLOSING_S, shield=True):  # sockets are closed when cancelled, too
+                if self._http is not None:
+                    await self._http.close()
 
-    async def get_json(self, path: str, params: Params | None = None) -> Any:
-        """The object or list that `path` answers with. Raises a Failure, RateLimited or BreakerOpen."""
-        return await self._asked(target(self.vendor, path, params))
+    async def get_json(self, path: str, params: Params | None = None, *, read: Read = parsed) -> Any:
+        """The object or list that `path` answers with. Raises a Failure, RateLimited or BreakerOpen.
+
+        `read` makes it of the bytes, and raises NotJson or NotStrict: for who knows what comes, and how much of it.
+        """
+        return await self._asked(target(self.vendor, path, params), read)
 
     async def pages(
-        self, path: str, params: Params | None = None, *, next: Callable[[Any], Link], most: int = 1000
+        self,
+        path: str,
+        params: Params | None = None,
+        *,
+        next: Callable[[Any], Link],
+        most: int = 1000,
+        read: Read = parsed,
     ) -> AsyncIterator[Any]:
         """Each page from `path` on. `next` finds in a page the link to the next one, or parameters to change, or None.
 
@@ -111,7 +124,7 @@ class Client:
             if len(seen) >= most:
                 raise Nonsense(f"{self.vendor.name} has more than {most} pages; ask for a shorter range")
             seen.add(place)
-            page = await self._asked(place)
+            page = await self._asked(place, read)
             yield page
             link = next(page)
             if isinstance(link, Mapping):
@@ -120,10 +133,10 @@ class Client:
             else:
                 place = following(self.vendor, link) if link else None
 
-    async def _asked(self, place: str) -> Any:
+    async def _asked(self, place: str, read: Read) -> Any:
         scheme, host, port = self.vendor.origin
         host = f"[{host}]" if ":" in host else host
-        call = _Call(f"{scheme}://{host}:{port}{place}")
+        call = _Call(f"{scheme}://{host}:{port}{place}", read)
         outcome, wait_s = Outcome.UNKNOWN, 0.0  # what a cancelled call says
         self._breaker.check()  # before it waits in vain
         try:
@@ -171,7 +184,7 @@ class Client:
         now = self._world.now()
         self._compare_clocks(answer, now)
         try:
-            return content(self.vendor, answer, now)
+            return content(self.vendor, answer, now, call.read)
         except AskedToWait as failure:
             self._limiter.pause(failure.wait_s)
             raise
@@ -187,6 +200,8 @@ class Client:
                 wait_s = self._limiter.take()
                 if wait_s <= 0:
                     call.leave = call.leave or self._breaker.enter()
+                    if self._http is None:
+                        raise RuntimeError("a Client is used inside its `async with`")
                     return await exchange(self._http, self.vendor, call.url)
             call.waited_s = await self._limiter.sit_out(wait_s, call.waited_s)
 

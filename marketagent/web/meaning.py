@@ -1,7 +1,7 @@
 """What an answer means: the JSON in it, or the failure that its status, its headers or its text stand for."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -11,6 +11,7 @@ from marketagent.web.failures import AskedToWait, BadKey, Down, Failure, Nonsens
 from marketagent.web.strict import NotJson, NotStrict, parsed
 from marketagent.web.vendor import Vendor
 
+Read = Callable[[bytes], Any]
 TWICE = 2
 _FINAL_5XX = {501, 505}
 _JSON = re.compile(r"\s*(|text/(plain|javascript|json)|[\w.-]+/([\w.-]+\+)?json)\s*(;.*)?", re.IGNORECASE | re.ASCII)
@@ -25,10 +26,10 @@ class Answer:
     body: bytes | None
 
 
-def content(vendor: Vendor, answer: Answer, now: float) -> Any:
-    """The JSON of a good answer; raises the Failure that any other one means."""
+def content(vendor: Vendor, answer: Answer, now: float, read: Read = parsed) -> Any:
+    """The JSON of a good answer, read by `read`; raises the Failure that any other one means."""
     good = 200 <= answer.status < 300
-    found = _json(vendor, answer) if good else _json_or_none(answer)
+    found = _json(vendor, answer, read) if good else _json_or_none(answer)
     status = vendor.reading(answer.status, found) if vendor.reading else answer.status
     if good and status == answer.status:
         return found
@@ -66,7 +67,7 @@ def instant(text: str) -> float | None:
         return None  # a date that nobody can read is no date
 
 
-def _json(vendor: Vendor, answer: Answer) -> Any:
+def _json(vendor: Vendor, answer: Answer, read: Read) -> Any:
     body = answer.body or b""
     start = vendor.safe(body[:400].decode("utf-8", "replace"), 80)
     kind = answer.headers.get("content-type", "")
@@ -77,7 +78,7 @@ def _json(vendor: Vendor, answer: Answer) -> Any:
     if not _JSON.fullmatch(kind):
         raise Nonsense(f"{vendor.name} sent {vendor.safe(kind, 60)}, not JSON ({start})", tries=TWICE)
     try:
-        return parsed(body)
+        return read(body)
     except NotJson as error:
         raise Nonsense(f"{vendor.name} sent no whole JSON: {vendor.safe(error)} ({start})", tries=TWICE) from None
     except NotStrict as error:
