@@ -146,7 +146,8 @@ def test_what_lies_outside_regular_hours_or_off_the_grid_stays_in_the_store(tmp_
         60,
     )
     with pytest.raises(
-        NoData, match="of BBB in 1h bars of regular hours, or in finer ones; run: ma fetch BBB --timeframe 1h"
+        NoData,
+        match="of BBB in 1h bars that begin with their session's grid, or in finer ones; run: ma fetch BBB --timeframe 30m",
     ):
         read_panel(home, ["BBB"], timeframe="1h")
 

@@ -183,7 +183,7 @@ def read_panel(
         _name_picked(con, picked)
         rows = _read_bars(con, *span, known_at, timeframe, now)
         if not len(rows["key"]):
-            raise NoData(_nothing(symbols, source, last, known_at, timeframe))
+            raise NoData(_nothing(symbols, source, last, known_at, timeframe, there=True))
         sessions = _grid(con, rows["key"], timeframe)
         actions = _read_actions(con, sessions, known_at)
     places = np.unique(rows["place"])
@@ -209,8 +209,10 @@ def _nothing(
     last: date | None = None,
     known_at: datetime | None = None,
     timeframe: str = DAY,
+    *,
+    there: bool = False,
 ) -> str:
-    """What there is no bar of, within what was asked, and how to get some."""
+    """What there is no bar of, within what was asked, and how to get some; `there` are bars that no panel can have."""
     who = "nothing is stored" if symbols is None else f"no bars are stored of {', '.join(symbols[:5])}"
     more = f" and {len(symbols) - 5} more" if symbols and len(symbols) > 5 else ""
     where = f" from source {source}" if source else ""
@@ -219,8 +221,13 @@ def _nothing(
     what = " ".join(symbols[:5]) if symbols else "SYMBOL"
     if timeframe == DAY:
         return f"{who}{more}{where}{until}{known}; run: ma fetch {what}"
-    kind = f" in {timeframe} bars of regular hours, or in finer ones"
-    return f"{who}{more}{kind}{where}{until}{known}; run: ma fetch {what} --timeframe {timeframe}"
+    # The hours of most vendors begin on the hour, and those of a session at half past nine: half-hours make both.
+    kind = (
+        f" in {timeframe} bars that begin with their session's grid, or in finer ones" * there
+        or f" in {timeframe} bars"
+    )
+    wanted = made_of(timeframe)[-2:][0] if there else timeframe
+    return f"{who}{more}{kind}{where}{until}{known}; run: ma fetch {what} --timeframe {wanted}"
 
 
 def _name_picked(con: Connection, picked: dict[str, Held]) -> None:
