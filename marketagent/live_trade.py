@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from marketagent import paper, pipe
 from marketagent.config import Settings
 from marketagent.errors import Exit, NoData, Refused, Stopped
+from marketagent.pipe.reader import SKEW_S
 from marketagent.records import Order
 from marketagent.show import one_line, say
 from marketagent.timeframes import TIMEFRAMES
@@ -82,6 +83,8 @@ def _refuse_old(sealed: pipe.Sealed, now: datetime, max_age_s: float) -> None:
             age_s = (now - closed).total_seconds()
         except (ValueError, TypeError) as error:
             raise Refused(f"{record['ts'][:40]!a} is no instant in UTC") from error
+        if age_s < -SKEW_S:
+            raise Refused(f"the bar of {record['ts']} has not closed yet; check the clock")
         if age_s > max_age_s:
             raise Refused(f"the bar closed {age_s:.0f} s ago; at most {max_age_s:.0f} s are allowed")
 

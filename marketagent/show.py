@@ -24,14 +24,15 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 _COLUMNS = {
     "fetched": "symbol source? timeframe? first last bars added corrected quarantined actions?",
     "difference": "symbol session ts? field left_source? left right_source? right difference",
-    "decision": "symbol session action score confidence weight close? reasoning",
-    "order": "symbol session? side quantity state filled_quantity fill_price commission? reason",
-    "position": "account? symbol quantity price value weight session?",
+    "decision": "symbol session ts? action score confidence weight close? reasoning",
+    "order": "symbol session? ts? side quantity state filled_quantity fill_price commission? reason",
+    "position": "account? symbol quantity price value weight session? ts?",
     "backtest": "strategy first last symbols? equity total_return sharpe max_drawdown",
     "setting": "name value origin",
 }
 # Told once above the table when all rows agree.
-_SHARED = ("account", "strategy", "session", "source", "timeframe")
+_SHARED = ("account", "strategy", "session", "ts", "source", "timeframe")
+_WITHIN_A_DAY = "ts"  # no column where nothing has one
 _LABELS = {
     "confidence": "conf",
     "corrected": "changed",
@@ -270,7 +271,8 @@ def _sheet(record: dict[str, Any], screen: Screen) -> str:
     params = " ".join(f"{name}={value}" for name, value in record["params"].items())
     facts = {
         "strategy": f"{record['strategy']} ({params})",
-        "sessions": f"{record['first']} .. {record['last']}, {cell('', record['sessions'])} sessions",
+        "sessions": f"{record['first']} .. {record['last']}, {cell('', record['sessions'])} sessions"
+        + ("" if record["bars"] is None else f", {cell('', record['bars'])} bars of {record['timeframe']}"),
         "universe": f"{cell('', record['symbols'])} symbols"
         + (f", against {record['benchmark']}" if record["benchmark"] else ""),
         "costs": f"{costs}, {shares}",
@@ -305,6 +307,8 @@ def _chosen(kind: str, rows: list[dict[str, Any]]) -> tuple[list[str], list[str]
     if kind not in _COLUMNS:
         return list(dict.fromkeys(name for row in rows for name in row)), []
     names = _COLUMNS[kind].split()
+    if all(row.get(_WITHIN_A_DAY) is None for row in rows):
+        names = [name for name in names if name.rstrip("?") != _WITHIN_A_DAY]
     return [name.rstrip("?") for name in names], [name.rstrip("?") for name in names if name.endswith("?")]
 
 

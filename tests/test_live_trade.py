@@ -2,7 +2,9 @@
 
 import io
 import json
+import shutil
 import subprocess
+import time
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -12,6 +14,7 @@ from accounts import NOWHERE, assert_sound, ledger, market_of, memory_journal, s
 from minutes import act, minutes, store, stream, with_action
 from prices import new_home
 from streams import MA, environment
+from test_trade_model import Killed, Mortal
 
 from marketagent import catalog, cli, costs, journal, paper, pipe, scoring, trading
 from marketagent.backtest import backtest
@@ -19,7 +22,7 @@ from marketagent.decision import decide
 from marketagent.errors import Refused, Stopped
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.scoring import View
-from marketagent.simulate import FILL
+from marketagent.simulate import FILL, simulate
 from marketagent.store.database import opened
 from marketagent.timeframes import bar_text
 from marketagent.trading import Terms
@@ -49,8 +52,6 @@ def base(tmp_path_factory):
 
 @pytest.fixture
 def home(base, tmp_path):
-    import shutil
-
     return shutil.copytree(base[0], tmp_path / "home")
 
 
@@ -119,8 +120,6 @@ def test_minutes_nobody_traded_on_are_lived_through_the_same(base):
             wanted[t, panel.symbols.index(record.symbol)] = np.nan if record.weight is None else record.weight
         stream_ = trading.one_session(f"run-{t}", records, allow_short=False)
         trading.trade(book, stream_, market_of(panel.head(t + 1)), TERMS, datetime(2014, 7, 3, tzinfo=UTC))
-    from marketagent.simulate import simulate
-
     run = simulate(wanted[:471], panel.head(471), TERMS.costs, TERMS.cash, start=300, band=records[0].band)
     assert_the_same(book, panel, run)
     assert len(book.rows("SELECT * FROM events WHERE kind = 'dividend'")) == 1
@@ -133,10 +132,8 @@ def test_an_account_on_a_real_store_ends_where_the_backtest_of_the_command_ends(
     loaded = catalog.load("sma_cross", home)
     chosen, view = loaded.configured(SMA), View(timeframe="5m")
     store(home, panel, range(100))
-    for t in range(100, 160):
-        store(home, panel, [t])
-        if t % 5 != 4:
-            continue
+    for t in range(104, 160, 5):
+        store(home, panel, range(t - 4, t + 1))
         decisions = scoring.decided(home, loaded, chosen, None, view, timeout_s=10)
         records = list(scoring.records(decisions, loaded, chosen.params()))
         read = pipe.read(io.BytesIO(sealed_bytes(records, f"run-{t}")))
@@ -224,6 +221,32 @@ def test_a_journal_of_before_lives_by_days(home, base, tmp_path):
         assert book.rows("SELECT timeframe FROM accounts")[0][0] == "1d"
 
 
+def test_a_round_killed_at_any_statement_leaves_a_ledger_that_the_next_round_goes_on_from(base):
+    _, panel = base
+    before = memory_journal(Mortal)
+
+    def round_of(book, t):
+        records = decided(panel, t, weight=0.1 + t % 3 / 10, band=0.0)
+        stream_ = trading.one_session(f"run-{t}", records, allow_short=False)
+        trading.trade(book, stream_, market_of(panel.head(t + 1)), TERMS, datetime(2014, 7, 3, tzinfo=UTC))
+
+    round_of(before, 389)  # the next one comes after a split and a dividend
+    for step in range(1000):
+        book = before.copy()
+        book.left = step
+        try:
+            round_of(book, 390)
+        except Killed:
+            book.left = None
+            assert_sound(book, "minutes")
+            round_of(book, 391)
+            assert_sound(book, "minutes")
+            assert not book.rows("SELECT 1 FROM orders WHERE state = 'PENDING'")
+            continue
+        break
+    assert step > 30
+
+
 # --- a series
 
 
@@ -234,12 +257,11 @@ class Series:
         self.home, self._patch, self._capfd = home, monkeypatch, capfd
         monkeypatch.setenv("MA_HOME", str(home))
 
-    def member(self, panel, t, *, run=None, live=True, fail=(), age_s=5.0, **changes):
+    def member(self, panel, t, *, run=None, live=True, fail=(), at=None, **changes):
         records = decided(panel, t, **{"weight": 0.2, "band": 0.0, **changes})
-        closed = panel.sessions[t].astype(date).replace(tzinfo=UTC) + timedelta(minutes=1)
-        shift = datetime.now(UTC) - timedelta(seconds=age_s) - closed
+        at = at or datetime.now(UTC)
         text = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-        with pipe.sealed("score", "ndjson", run=run or f"run-{t}", at=closed + shift, stdout=text, series=live) as out:
+        with pipe.sealed("score", "ndjson", run=run or f"run-{t}", at=at, stdout=text, series=live) as out:
             for record in records:
                 out.write(record)
             for symbol in fail:
@@ -347,6 +369,20 @@ def test_a_bar_that_closed_too_long_ago_is_not_traded(live, base):
     assert live.runs() == []
 
 
+def test_a_bar_that_has_not_closed_is_not_traded(live, base, monkeypatch):
+    _, panel = base
+    places = ("POLYGON_BASE_URL", "APCA_API_BASE_URL", "APCA_API_DATA_URL", "BULLAWARE_BASE_URL")
+    for name in places:
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("POLYGON_STREAM_URL", "APCA_API_STREAM_URL"):
+        monkeypatch.setenv(name, "ws://127.0.0.1:9")
+    monkeypatch.setenv("MA_CLOCK", f"2014-07-02T15:00:00Z@{time.time()}*1")
+    early = live.member(panel, 100, at=datetime(2014, 7, 2, 15, tzinfo=UTC))  # of 15:10
+    code, records, err = live.trade(early)
+    assert (code, kinds(records), live.runs()) == (3, "()", [])
+    assert "the bar of 2014-07-02T15:10:00Z has not closed yet; check the clock" in err
+
+
 def failed_member(live, panel):
     text = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     with (
@@ -395,7 +431,7 @@ def test_a_plan_of_a_series_changes_nothing(live, base):
 def test_a_stream_scored_and_traded_minute_by_minute_ends_where_the_backtest_ends(tmp_path):
     home = new_home(tmp_path)
     panel = minutes(home, 2, last=date(2014, 7, 2), gaps=0)
-    rows = range(60, 90)
+    rows = range(60, 76)
     store(home, panel, range(rows[-1] + 1))
     data = b"".join(line for _, line in stream(panel, rows))
     script = (

@@ -15,7 +15,7 @@ from marketagent.pipe.lines import Lines, parsed, raw_lines, valid
 from marketagent.records import KINDS, VERSION, Begin, End
 from marketagent.show import one_line
 
-_SKEW_S = 60.0  # the stages of a pipe start together, but a loaded machine starts them seconds apart
+SKEW_S = 60.0  # the stages of a pipe start together, but a loaded machine starts them seconds apart
 _RECORDS = frozenset(KINDS) - {"begin", "end"}
 
 
@@ -59,7 +59,7 @@ def check(
     max_age_s: float,
     allow_partial: bool = False,
     traded: Container[str] = (),
-    skew_s: float = _SKEW_S,
+    skew_s: float = SKEW_S,
 ) -> None:
     """Raise Refused unless the stream may be acted on at `now`: complete, fresh, and not acted on before.
 
