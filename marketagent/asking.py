@@ -97,7 +97,9 @@ async def together(calls: Mapping[K, Callable[[], Awaitable[V]]]) -> dict[K, V]:
     return results
 
 
-async def each(desk: Desk, asker: Asker, wants: Sequence[Want], serve: Callable[[Want], Awaitable[Delivery]]) -> None:
+async def each(
+    desk: Desk, asker: Asker, wants: Sequence[Want], serve: Callable[[Want], Awaitable[Delivery]], *, calls: int = 1
+) -> None:
     """`serve` every want, as many at once as the vendor's limit has use for; the failure of one leaves the others.
 
     `calls` is how many a want takes, at least.
