@@ -84,7 +84,7 @@ def stage(path: Path, options: Options, calendar: Path, folder: Path, now: datet
         _tell_times(con)
         timeframe = options.timeframe or _timeframe(con, table.name)
         _place(con, timeframe, options.stamp)
-        _judge(con, now)
+        judge(con, now)
         _set_repeats_apart(con)
         _set_jumps_apart(con)
         _keep_range(con, options)
@@ -190,7 +190,7 @@ def _stamped_at_end(con: Connection) -> bool:
     return bool(at_open == 0 and at_close > 0)
 
 
-def _judge(con: Connection, now: datetime) -> None:
+def judge(con: Connection, now: datetime) -> None:
     """Write the first reason why a row cannot be a bar, if there is one."""
     at = now.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
     first, last = con.execute("SELECT min(session), max(session) FROM calendar").fetchone() or (None, None)
