@@ -58,7 +58,8 @@ class Alpaca:
             case "subscription":
                 return Status(word="subscribed", topics=_topics(row))
             case "error":
-                return _error(row.get("code"), str(row.get("msg", "")))
+                code = row.get("code")
+                return _error(code if isinstance(code, int) else 0, str(row.get("msg", "")))
         return None  # halts, bands, corrections, news: not asked for, or not known yet
 
 
@@ -137,7 +138,7 @@ def instant(text: Any) -> datetime | None:
     return found if found.tzinfo else None
 
 
-def _error(code: Any, message: str) -> Status:
+def _error(code: int, message: str) -> Status:
     text = f"{code}: {message}"
     if code == 403:
         return Status(word="authenticated", text=text)  # "already authenticated": so it is
@@ -147,7 +148,7 @@ def _error(code: Any, message: str) -> Status:
     return Status(word="ended" if final else "told", text=text, final=final)
 
 
-def _final(code: Any, text: str) -> MarketAgentError | None:
+def _final(code: int, text: str) -> MarketAgentError | None:
     if code == 406:
         return Busy(f"busy: alpaca allows no further connection ({text}); close the other stream, then try again")
     if code in _KEY:

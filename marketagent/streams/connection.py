@@ -53,6 +53,10 @@ class _Over(Exception):
     """A connection has ended, and another may be tried."""
 
 
+class _Ghost(_Over):
+    """The vendor counts one connection too many: it may be the one of ours that broke."""
+
+
 @dataclass
 class _Heard:
     """What one connection has said of itself so far."""
@@ -103,10 +107,10 @@ class Connection:
             try:
                 await self._attend()
             except _Over as over:
-                reason = one_line(over)
+                reason, is_ghost = one_line(over), isinstance(over, _Ghost)
             up_s = self._world.now() - self._up_at if self.ups > ups else 0.0
             if self.ups > ups:
-                self._down_since = self._world.now()
+                self._down_since = self._down_since if is_ghost else self._world.now()
                 self._put(Status(word="ended", text=reason))
             elif self.ups == 0 and self._world.now() - began >= self._pace.first_s:
                 raise Unavailable(f"the stream of {self._wire.name} cannot be had: {reason}")
@@ -207,7 +211,7 @@ class Connection:
             return _Over(status.text)
         broke_s = self._world.now() - self._down_since if self._down_since is not None else self._pace.ghost_s
         if isinstance(status.final, Busy) and broke_s < self._pace.ghost_s:
-            return _Over(f"{status.text} (it may still count the connection that broke)")
+            return _Ghost(f"{status.text} (it may still count the connection that broke)")
         return status.final
 
     async def _send(self, socket: ClientConnection, frame: str) -> None:

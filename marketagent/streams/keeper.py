@@ -88,6 +88,7 @@ class Keeper:
         self._goal: dict[str, datetime] = {}
         self._closing = self._hurried = False
         self._started: set[str] = set()
+        self._told: set[tuple[str, str]] = set()
         self.counts: Counter[str] = Counter()
         self.failed: dict[str, str] = {}
 
@@ -238,7 +239,9 @@ class Keeper:
         bar, is_fill = _bar(item), isinstance(item, _Fill)
         if verdict not in VERDICTS:
             self.counts["refused"] += 1
-            self._tell(f"{bar.symbol}: a bar was set aside: {verdict} (ma sql 'from quarantine')")
+            if (bar.symbol, verdict) not in self._told:
+                self._told.add((bar.symbol, verdict))
+                self._tell(f"{bar.symbol}: a bar was set aside: {verdict} (ma sql 'from quarantine')")
             return
         if verdict != "same":
             self.counts[verdict] += 1

@@ -225,10 +225,11 @@ class _Running:
         bus.on(Quote, self.printer.put)
 
     def _tell_once(self, event: Event) -> None:
-        if isinstance(event, Status) and event.word in {"told", "broken"} and event.text:
-            if event.text not in self._said and len(self._said) < _MOST_SAID:
-                self._said.add(event.text)
-                say(f"{self._asked.vendor}: {event.text}")
+        if not isinstance(event, Status) or event.word not in {"told", "broken"} or not event.text:
+            return
+        if event.text not in self._said and len(self._said) < _MOST_SAID:
+            self._said.add(event.text)
+            say(f"{self._asked.vendor}: {event.text}")
 
     def _print(self, event: Event) -> None:
         self._out.write(_record(event, self._asked.vendor))
