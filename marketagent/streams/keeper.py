@@ -112,9 +112,19 @@ class Keeper:
                 self._suspect()
 
     async def run(self) -> None:
-        """Store, fill and hand out until `finish` was called and nothing is left to do."""
+        """Store, fill and hand out until `finish` was called and nothing is left to do.
+
+        Raises what the store fails with: then nothing more goes out.
+        """
+        try:
+            await self._work()
+        except* MarketAgentError as group:
+            raise group.exceptions[0] from None
+        self._release(all_of_it=True)
+
+    async def _work(self) -> None:
         async with anyio.create_task_group() as tasks:
-            while not (self._closing and not self._inbox and not self._started and not self._scopes):
+            while True:
                 for symbol in sorted(self._started):
                     self._scopes[symbol] = anyio.CancelScope()
                     tasks.start_soon(self._fill, symbol)
@@ -124,8 +134,9 @@ class Keeper:
                         scope.cancel()
                 await self._store()
                 self._release()
+                if self._closing and not (self._inbox or self._started or self._scopes):
+                    break
                 await self._pause()
-        self._release(all_of_it=True)
 
     def finish(self, *, hurry: bool = False) -> None:
         """No more bars will come. `hurry`: do not wait for gaps either."""

@@ -164,7 +164,7 @@ class _Running:
             async with anyio.create_task_group() as inside:
                 inside.start_soon(self._connected, connection)
                 inside.start_soon(self._handed_on, self._bus, keeper)
-                inside.start_soon(keeper.run)
+                inside.start_soon(self._kept, keeper)
                 await self._over.wait()
                 self._link.cancel()
                 self._bus.close()
@@ -177,6 +177,13 @@ class _Running:
             except MarketAgentError as error:  # raised by `stream`, once what has arrived is stored
                 self.error = error
                 self._over.set()
+
+    async def _kept(self, keeper: Keeper) -> None:
+        try:
+            await keeper.run()
+        except MarketAgentError as error:  # raised by `stream`
+            self.error = error
+            self._over.set()
 
     async def _handed_on(self, bus: Bus, keeper: Keeper) -> None:
         await bus.run()
