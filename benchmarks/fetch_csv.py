@@ -17,7 +17,7 @@ import duckdb
 from marketagent import intake, setup
 from marketagent.sources import csv
 from marketagent.store.database import opened
-from marketagent.store.staging import Options
+from marketagent.store.staged import Options
 
 NOW = datetime(2026, 11, 20, 21, 5, tzinfo=UTC)
 PRICES = """

@@ -4,11 +4,12 @@ from typing import Annotated
 
 import typer
 
-from marketagent import intake, options, pipe, setup, show, sources
-from marketagent.config import CONFIG, Settings
-from marketagent.errors import BadConfig, UsageError
+from marketagent import comparing, fetching, intake, options, pipe, progress, setup, show, sources
+from marketagent.config import Settings
+from marketagent.keeping import Task
 from marketagent.pipe import Input
-from marketagent.store import staging
+from marketagent.records import Difference
+from marketagent.store import staged, staging
 from marketagent.symbols import checked
 
 
@@ -19,9 +20,27 @@ def run(
             help="Tickers, @watchlist, @file.txt; with --source csv: files, folders or '-'.", show_default=False
         ),
     ] = None,
-    source: Annotated[str | None, typer.Option("--source", help="Where the prices come from: sample, csv.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--source", help="polygon, alpaca, yahoo, csv or sample; without it the chain of the config."),
+    ] = None,
     since: Annotated[str | None, typer.Option("--from", help="First session to store.")] = None,
     until: Annotated[str | None, typer.Option("--to", help="Last session to store.")] = None,
+    timeframe: Annotated[
+        str | None, typer.Option("--timeframe", help="1d, 1h, 30m, 15m, 5m or 1m; of a file it is found out.")
+    ] = None,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Ask for stored bars again; what differs is kept.")
+    ] = False,
+    whole_market: Annotated[
+        str | None, typer.Option("--whole-market", metavar="DATE", help="Every US stock on one day, from polygon.")
+    ] = None,
+    compare: Annotated[
+        str | None, typer.Option("--compare", metavar="A,B", help="Fetch from two sources; say where they disagree.")
+    ] = None,
+    tolerance_bps: Annotated[float, typer.Option("--tolerance-bps", help="compare: what counts as different.")] = 1.0,
+    concurrency: options.Concurrency = None,
+    max_wait: options.MaxWait = None,
     rename: Annotated[
         list[str] | None,
         typer.Option(
@@ -34,9 +53,6 @@ def run(
     symbol: Annotated[
         str | None, typer.Option("--symbol", help="csv: the symbol of a file that has no column for it.")
     ] = None,
-    timeframe: Annotated[
-        str | None, typer.Option("--timeframe", help="csv: 1d, 1h, 30m, 15m, 5m or 1m; found out if not given.")
-    ] = None,
     stamp: Annotated[
         str, typer.Option("--stamp", help="csv: whether an intraday time is the start or the end of its bar.")
     ] = "auto",
@@ -44,13 +60,16 @@ def run(
 ) -> int:
     """Store the prices of SYMBOLS, or of the symbols on stdin; what is stored already is not fetched again.
 
-    Example: ma fetch AAPL MSFT --source sample
+    Example: ma fetch AAPL MSFT --source polygon --from 2024-01-01
     """
     settings = Settings.load()
     first, last = options.span(since, until)
-    chosen = sources.load(source) if source else _configured(settings)
-    given = _given(chosen.TAKES, names, settings)
-    reading = staging.Options(
+    day = options.day(whole_market, "--whole-market")
+    pair = comparing.pair(compare) if compare else None
+    chain = [source] if source else fetching.configured_chain(settings)
+    takes = sources.load(chain[0]).TAKES if source else "symbols"
+    given = Input(symbols=tuple(names or ())) if takes == "files" or day else options.symbols_or_all(names, settings)
+    reading = staged.Options(
         columns=options.pairs(rename, "--map"),
         symbol=symbol and checked(symbol),
         timeframe=timeframe,
@@ -59,28 +78,33 @@ def run(
         last=last.isoformat() if last else None,
     )
     staging.check_options(reading)
+    task = Task(
+        symbols=given.symbols,
+        timeframe=timeframe or "1d",
+        first=first,
+        last=last,
+        refresh=refresh,
+        concurrency=options.in_flight(concurrency, settings),
+        max_wait_s=options.at_least_0(settings.max_wait_s if max_wait is None else max_wait, "--max-wait"),
+    )
     if made := setup.ready(settings.home, settings.now, timeout_s=settings.busy_timeout_s):
         show.say(f"made {', '.join(made)}" + ("" if str(settings.home) in made else f" in {settings.home}"))
-    taken = intake.take_all(settings.home, chosen, given.symbols, reading, settings.now, settings.busy_timeout_s)
+    differences: list[Difference] = []
+    with progress.bar("fetch") as tell:
+        if day:
+            taken = fetching.whole_market(settings, day, task)
+        elif pair:
+            differences, taken = comparing.compare(settings, pair, task, tolerance_bps=tolerance_bps, progress=tell)
+        elif takes == "files":
+            taken = intake.take_all(
+                settings.home, sources.load(chain[0]), names or (), reading, settings.now, settings.busy_timeout_s
+            )
+        else:
+            taken = fetching.fetch(settings, chain, task, progress=tell)
     with pipe.sealed("fetch", format, run=options.new_run(settings), at=settings.now) as out:
         out.follow(given)
-        for record in taken.fetched.values():
+        for record in differences or taken.fetched.values():
             out.write(record)
         for who, error in taken.failed.items():
             out.fail(who, error)
     return out.exit_code
-
-
-def _given(takes: str, names: list[str] | None, settings: Settings) -> Input:
-    """What to fetch: files as they are named, symbols from arguments or stdin."""
-    if takes == "files":
-        return Input(symbols=tuple(names or ()))
-    return options.symbols_or_all(names, settings)
-
-
-def _configured(settings: Settings) -> sources.Source:
-    """The source of config.toml; a name there that is none is the configuration's fault."""
-    try:
-        return sources.load(settings.sources[0])
-    except UsageError as error:
-        raise BadConfig(f"{settings.home / CONFIG}: {error}") from error

@@ -74,7 +74,7 @@ class Settings:
         """Read the environment and the config file; raises BadConfig with the name and the value at fault."""
         environ = os.environ if environ is None else environ
         home, home_origin = _home(environ)
-        path = Path(environ["MA_CONFIG"]).absolute() if environ.get("MA_CONFIG") else home / CONFIG
+        path = config_file(home, environ)
         values = _read(path)
         keys, key_origins = _keys(values.pop("keys", {}), path, environ)
         watchlists = _watchlists(values.pop("watchlists", {}), path)
@@ -94,6 +94,12 @@ class Settings:
             origin=origin,
             **checked,
         )
+
+
+def config_file(home: Path, environ: Mapping[str, str] | None = None) -> Path:
+    """Where the settings of `home` are: in it, unless MA_CONFIG names another file."""
+    environ = os.environ if environ is None else environ
+    return Path(environ["MA_CONFIG"]).absolute() if environ.get("MA_CONFIG") else home / CONFIG
 
 
 def _home(environ: Mapping[str, str]) -> tuple[Path, str]:

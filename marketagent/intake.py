@@ -17,7 +17,8 @@ from marketagent.sources import Batch, Request, Source, Unserved
 from marketagent.store.database import opened
 from marketagent.store.market import MARKET, copy_calendar
 from marketagent.store.merge import Merged, Origin, known_fingerprint, merge, unchanged
-from marketagent.store.staging import Options, stage
+from marketagent.store.staged import Options
+from marketagent.store.staging import stage
 
 _OLD_S = 86_400  # a working folder a day old belongs to a run that was killed
 

@@ -37,6 +37,10 @@ KnownAt = Annotated[
 ]
 Costs = Annotated[str | None, typer.Option("--costs", help="none, bps:X or ibkr-fixed.")]
 Slippage = Annotated[float | None, typer.Option("--slippage-bps", help="Price moved against each order, in bps.")]
+Concurrency = Annotated[int | None, typer.Option("--concurrency", help="Requests in flight at once.")]
+MaxWait = Annotated[
+    float | None, typer.Option("--max-wait", help="Give up what would wait longer than so many seconds for a limit.")
+]
 Fractional = Annotated[bool, typer.Option("--fractional", help="Trade parts of a share.")]
 
 
@@ -131,6 +135,15 @@ def at_least_0(value: float, option: str) -> float:
     if not value >= 0:
         raise UsageError(f"{option} {value:g} must be at least 0")
     return value
+
+
+def in_flight(asked: int | None, settings: Settings) -> int:
+    """How many requests may be in flight: 1 to 1000."""
+    value = settings.concurrency if asked is None else asked
+    if not (1 <= value <= 1000 and value == int(value)):
+        error = f"{value:g} must be a whole number from 1 to 1000"
+        raise BadConfig(f"concurrency {error}") if asked is None else UsageError(f"--concurrency {error}")
+    return int(value)
 
 
 def exportable(path: Path | None) -> None:

@@ -79,6 +79,26 @@ class Fetched:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One price, or the bar as such, that two sources have otherwise; `difference` is the left by the right, less 1.
+
+    `ts` is the start of a bar within a day. For ``bar``, 1 says that the source has it, None that it has not.
+    """
+
+    symbol: str
+    session: str
+    field: str
+    left_source: str
+    left: float | None
+    right_source: str
+    right: float | None
+    difference: float | None = None
+    ts: str | None = None
+    timeframe: str = "1d"
+    kind: Literal["difference"] = "difference"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Opinion:
     """One signal's part in a decision; `value` and `confidence` are None where it abstained."""
 
@@ -253,6 +273,7 @@ KINDS: dict[str, type] = {
     "begin": Begin,
     "end": End,
     "fetched": Fetched,
+    "difference": Difference,
     "decision": Decision,
     "order": Order,
     "position": Position,

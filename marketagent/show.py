@@ -23,6 +23,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 # What fits 80 columns; a name with ? makes room, from the right, when the terminal is narrower than the table.
 _COLUMNS = {
     "fetched": "symbol source? timeframe? first last bars added corrected quarantined actions?",
+    "difference": "symbol session ts? field left_source? left right_source? right difference",
     "decision": "symbol session action score confidence weight close? reasoning",
     "order": "symbol session? side quantity state filled_quantity fill_price commission? reason",
     "position": "account? symbol quantity price value weight session?",

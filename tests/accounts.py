@@ -19,7 +19,7 @@ from marketagent.decision import decide
 from marketagent.journal import Journal
 from marketagent.panel import Panel, empty
 from marketagent.store.market import Market
-from marketagent.store.staging import Options
+from marketagent.store.staged import Options
 
 NOW = datetime(2026, 11, 20, 21, 5, tzinfo=UTC)
 NOWHERE = Path("/nonexistent")  # no home: the built-in strategies

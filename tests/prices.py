@@ -19,7 +19,7 @@ from marketagent import cli, intake
 from marketagent.sources import csv
 from marketagent.store.database import opened
 from marketagent.store.market import read_panel
-from marketagent.store.staging import Options
+from marketagent.store.staged import Options
 
 NOW = datetime(2026, 11, 20, 21, 5, tzinfo=UTC)
 HEAD = "symbol,date,open,high,low,close,volume\n"

@@ -69,7 +69,8 @@ def test_standard_input_is_a_file_too(home):
     [
         (["--source", "csv", "none.csv"], Exit.NO_DATA, "no file none.csv"),
         (["--source", "csv"], Exit.USAGE, "source csv needs a file, a folder or '-': ma fetch --source csv prices.csv"),
-        (["--source", "smaple"], Exit.USAGE, "unknown source 'smaple'; did you mean sample? (there are: csv, sample)"),
+        (["--source", "smaple"], Exit.USAGE,
+         "unknown source 'smaple'; did you mean sample? (there are: alpaca, csv, polygon, sample, yahoo)"),
         (["--source", "csv", "/dev/null"], Exit.BAD_DATA, "/dev/null is not a file; pipe it in, and name it '-'"),
         (["AAPLX", "--source", "sample"], Exit.USAGE, "source sample has no AAPLX; did you mean AAPL? (it has AAPL, FB, GOOG, IBM, MSFT)"),
         (["AAPL", "--source", "sample", "--from", "2013-01-02", "--to", "2012-01-03"], Exit.USAGE,
@@ -109,7 +110,7 @@ def test_a_file_that_may_not_be_read_is_77(tmp_path):
     path.chmod(0)
     code = (
         "import os, sys; from pathlib import Path; from marketagent.sources import Request, csv;"
-        "from marketagent.store.staging import Options; os.seteuid(65534);"
+        "from marketagent.store.staged import Options; os.seteuid(65534);"
         "print([type(each.error).__name__ for each in csv.batches(Request(names=sys.argv[1:], options=Options(), folder=Path()))])"
     )
     with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
@@ -170,7 +171,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from marketagent import intake
 from marketagent.sources import csv
-from marketagent.store.staging import Options
+from marketagent.store.staged import Options
 home, path = map(Path, sys.argv[1:])
 print("ready", flush=True)
 intake.take_all(home, csv, [str(path)], Options(), datetime(2026, 11, 20, tzinfo=UTC), 60)

@@ -21,7 +21,7 @@ HEAVY = (
     "openai",
     "talib",
     "scipy",
-    "httpx",
+    "aiohttp",
     "anyio",
     "tenacity",
     "diskcache",

@@ -9,7 +9,7 @@ from prices import HEAD, NOW, History, ask, contents, fetch, new_home, panel_byt
 from marketagent import intake
 from marketagent.sources import Batch
 from marketagent.store.market import read_panel
-from marketagent.store.staging import Options
+from marketagent.store.staged import Options
 
 
 @pytest.fixture

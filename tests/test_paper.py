@@ -31,7 +31,7 @@ from marketagent.scoring import View
 from marketagent.simulate import FILL
 from marketagent.store.database import opened
 from marketagent.store.market import MARKET, read_panel
-from marketagent.store.staging import Options
+from marketagent.store.staged import Options
 from marketagent.trading import Terms
 
 TERMS = Terms("paper", 100_000.0, costs.parse("ibkr-fixed", slippage_bps=5))

@@ -8,7 +8,7 @@ from prices import HEAD, NOW, ask, contents, fetch, new_home, sessions, write
 
 from marketagent.errors import BadData, NoData, UsageError
 from marketagent.sources import csv
-from marketagent.store import staging
+from marketagent.store import staged, staging
 
 TICKERS = (  # noqa: SIM905  (a list of them reads worse)
     "NA NULL NONE TRUE FALSE NAN INF ON 00700 1E5 2024-01-02 BRK.B BF/B BTC-USD ^GSPC BRK_A 0 1_000 12345678.5"
@@ -222,7 +222,7 @@ def test_a_range_without_a_row_is_no_data(tmp_path, home):
 @pytest.mark.parametrize(("how", "text"), [({"timeframe": "2d"}, "2d"), ({"stamp": "middle"}, "middle")])
 def test_an_option_that_does_not_exist_is_named(how, text):
     with pytest.raises(UsageError, match=text):
-        staging.check_options(staging.Options(**how))
+        staging.check_options(staged.Options(**how))
 
 
 # --- times
@@ -283,7 +283,7 @@ def test_sources_csv_needs_a_name():
     from marketagent.sources import Request
 
     with pytest.raises(UsageError, match="needs a file"):
-        list(csv.batches(Request(names=(), options=staging.Options(), folder=None)))
+        list(csv.batches(Request(names=(), options=staged.Options(), folder=None)))
 
 
 def test_a_symbol_by_hand_does_not_rename_a_file_that_has_its_own(tmp_path, home):

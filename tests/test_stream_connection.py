@@ -101,7 +101,7 @@ def test_alpaca_is_greeted_in_its_own_words():
         await socket.stay()
 
     with streaming(script) as vendor:
-        run = Run(vendor.url, enough=1, wire=Alpaca(vendor.url, Secret("k3y-id"), Secret(KEY), "iex"))
+        run = Run(vendor.url, enough=1, wire=Alpaca(vendor.url, Secret("k3y-id"), Secret(KEY), "iex", "iex"))
     assert [bar.feed for bar in run.bars] == ["iex"]
     assert vendor.paths == ["/v2/iex"]
 
@@ -326,7 +326,7 @@ def test_alpaca_is_believed_when_it_says_no(code, error):
         await socket.stay()
 
     with streaming(script) as vendor:
-        run = Run(vendor.url, wire=Alpaca(vendor.url, Secret("k3y-id"), Secret(KEY), "iex"))
+        run = Run(vendor.url, wire=Alpaca(vendor.url, Secret("k3y-id"), Secret(KEY), "iex", "iex"))
     assert type(run.error) is error
     assert vendor.connections == 1
 
@@ -338,7 +338,7 @@ def test_alpaca_is_asked_again_when_it_only_ends_a_connection(code):
         await socket.stay()
 
     with streaming(script) as vendor:
-        run = Run(vendor.url, wire=Alpaca(vendor.url, Secret("k3y-id"), Secret(KEY), "iex"), seconds=0.2)
+        run = Run(vendor.url, wire=Alpaca(vendor.url, Secret("k3y-id"), Secret(KEY), "iex", "iex"), seconds=0.2)
     assert run.error is None
     assert vendor.connections > 1
     assert f"{code}: oh" in run.said[0]

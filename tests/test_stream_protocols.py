@@ -14,7 +14,7 @@ from marketagent.streams.events import Bar, Quote, Status, Trade, Wanted
 from marketagent.streams.polygon import Polygon
 
 POLYGON = Polygon("ws://127.0.0.1:1", Secret(KEY))
-ALPACA = Alpaca("ws://127.0.0.1:1", Secret("k3y-id"), Secret(KEY), "iex")
+ALPACA = Alpaca("ws://127.0.0.1:1", Secret("k3y-id"), Secret(KEY), "iex", "iex")
 AT = datetime(2026, 11, 20, 14, 30, tzinfo=UTC)
 BAR = {"T": "b", "S": "AAPL", "o": 10, "h": 11, "l": 9, "c": 10.5, "v": 100, "t": "2026-11-20T14:30:00Z"}
 

@@ -392,7 +392,7 @@ def test_retry_after_is_a_number_a_date_or_nothing(text, seconds):
 def test_a_vendor_and_an_unused_cache_cost_no_import():
     code = (
         "import sys, marketagent.limits, marketagent.breaker, marketagent.cache, marketagent.web.vendor;"
-        "print([name for name in ('httpx', 'anyio', 'tenacity', 'diskcache', 'ssl', 'duckdb') if name in sys.modules])"
+        "print([name for name in ('aiohttp', 'anyio', 'tenacity', 'diskcache', 'ssl', 'duckdb') if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(ROOT), cwd=ROOT, capture_output=True, text=True, check=True

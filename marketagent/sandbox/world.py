@@ -3,16 +3,19 @@
 All that a vendor shows of the market goes through here, so that no answer holds a bar of the future.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from random import Random
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marketagent.clock import Clock
+from marketagent.sandbox.faults import Faults
+from marketagent.sandbox.log import Log
 from marketagent.sandbox.market import Bars, Market, Session
 from marketagent.world import sleep
 
@@ -22,11 +25,20 @@ MINUTE_S = 60
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxWorld:
-    """`clock` gives market time; `sleep` waits system seconds."""
+    """`clock` gives market time; `sleep` waits system seconds. `origin` is where it is served, e.g. http://127.0.0.1:8777.
+
+    `polygon_origin` is what Polygon's `next_url` names instead of `origin`: the real one names a host of its own.
+    `extended_hours`: its minutes hold a few before the open and after the close, as the real ones do.
+    """
 
     market: Market
     clock: Clock
     seed: int = 0
+    origin: str = "http://127.0.0.1"
+    polygon_origin: str = ""
+    extended_hours: bool = False
+    log: Log = field(default_factory=Log)
+    faults: Faults = field(default_factory=Faults)
     sleep: Callable[[float], Awaitable[None]] = field(default=sleep)
 
     def now(self) -> datetime:
@@ -60,9 +72,19 @@ class SandboxWorld:
         return bars if closed else cut(bars, bars.start < _midnight(today))
 
 
-def cut(bars: Bars, kept: NDArray[np.bool_]) -> Bars:
-    """The bars where `kept` (K,) is true."""
+def cut(bars: Bars, kept: NDArray[np.bool_] | slice) -> Bars:
+    """The bars where `kept` (K,) is true, or a slice of them."""
     return Bars(**{name: getattr(bars, name)[kept] for name in Bars.__dataclass_fields__})
+
+
+def joined(parts: Sequence[Bars]) -> Bars:
+    """Bars one after the other."""
+    return Bars(**{name: np.concatenate([_EMPTY[name], *(getattr(part, name) for part in parts)]) for name in _EMPTY})
+
+
+_EMPTY: dict[str, NDArray[Any]] = {
+    name: np.zeros(0, np.int64 if name in ("start", "trades") else np.float64) for name in Bars.__dataclass_fields__
+}
 
 
 def _midnight(day: date) -> float:

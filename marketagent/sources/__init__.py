@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from marketagent.errors import MarketAgentError, UsageError, did_you_mean
-from marketagent.store.staging import Options
+from marketagent.store.staged import Options
 
 
 @dataclass(frozen=True, kw_only=True)

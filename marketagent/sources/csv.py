@@ -8,7 +8,7 @@ from pathlib import Path
 
 from marketagent.errors import BadData, MarketAgentError, NoData, NotPermitted, UsageError
 from marketagent.sources import Batch, Request, Unserved
-from marketagent.store.staging import Options
+from marketagent.store.staged import Options
 
 TAKES = "files"
 ENDINGS = (".csv", ".csv.gz", ".parquet")

@@ -53,10 +53,11 @@ def write_bars(
         con.execute(
             """
             CREATE TEMP TABLE before AS SELECT r.line, (b.open, b.high, b.low, b.close, b.volume) IS DISTINCT FROM
-                (r.open, r.high, r.low, r.close, r.volume) AS differs
+                (r.open, r.high, r.low, r.close, r.volume) OR b.feed <> ? AS differs
             FROM bars b JOIN raw r ON r.symbol = b.symbol AND r.ts = b.ts
             WHERE b.timeframe = getvariable('timeframe') AND b.source = getvariable('source')
-            """
+            """,
+            [feed],
         )
         merge_bars(con, feed)
         _set_aside(con)

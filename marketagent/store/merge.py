@@ -4,12 +4,13 @@ A bar is told from another by symbol, timeframe, start and source; nothing but t
 primary key would make the file eight times as large). One file is one transaction.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from marketagent.store.connection import Connection
 from marketagent.store.joins import infer_over_seams, set_slips_apart
-from marketagent.store.staging import Staged
+from marketagent.store.staged import Staged
 from marketagent.symbols import is_ticker
 
 SAME_VALUE = 1e-4  # two readings of one dividend from two printings of an adjusted close differ less than this
@@ -20,12 +21,15 @@ _NOTHING: tuple[str | None, str | None, int] = (None, None, 0)
 
 @dataclass(frozen=True)
 class Origin:
-    """Where staged rows come from: the source and feed recorded with every bar, the file's name and fingerprint."""
+    """Where staged rows come from: the source and feed recorded with every bar, and the file, if they came in one.
+
+    `fingerprint` is empty for what a vendor delivered: the same question may have another answer tomorrow.
+    """
 
     source: str
     feed: str
     file: str
-    fingerprint: str
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,15 +79,20 @@ def merge(con: Connection, staged: Staged, origin: Origin, now: datetime) -> tup
     corrected, added = merge_bars(con, origin.feed)
     actions = _merge_actions(con, inferred=inferred, given=staged.actions == "given")
     quarantined = _merge_bad(con, origin)
-    _cover(con)
-    con.execute("INSERT INTO files VALUES (?, ?, ?, ?)", [origin.fingerprint, origin.file, staged.rows, at])
     report = _report(con, added, corrected, actions, quarantined)
+    if origin.fingerprint:
+        _cover(con)
+        _remember_file(con, staged, origin, report, at)
+    con.execute("DROP TABLE fresh; DROP TABLE acts; DROP TABLE bad; DROP TABLE IF EXISTS joined")
+    return report, notes
+
+
+def _remember_file(con: Connection, staged: Staged, origin: Origin, report: list[Merged], at: datetime) -> None:
+    con.execute("INSERT INTO files VALUES (?, ?, ?, ?)", [origin.fingerprint, origin.file, staged.rows, at])
     con.execute(
         "INSERT INTO file_symbols SELECT ?, unnest(?::VARCHAR[]), ?",
         [origin.fingerprint, [one.symbol for one in report], staged.timeframe],
     )
-    con.execute("DROP TABLE fresh; DROP TABLE acts; DROP TABLE bad; DROP TABLE IF EXISTS joined")
-    return report, notes
 
 
 def _counts(con: Connection, sql: str) -> dict[str, int]:
@@ -95,10 +104,11 @@ def merge_bars(con: Connection, feed: str) -> tuple[dict[str, int], dict[str, in
         """
         CREATE TEMP TABLE stored AS
         SELECT b.symbol, b.ts, (b.open, b.high, b.low, b.close, b.volume) IS DISTINCT FROM
-               (f.open, f.high, f.low, f.close, f.volume) AS differs
+               (f.open, f.high, f.low, f.close, f.volume) OR b.feed <> ? AS differs
         FROM bars b JOIN fresh f ON f.symbol = b.symbol AND f.ts = b.ts
         WHERE b.timeframe = getvariable('timeframe') AND b.source = getvariable('source')
-        """
+        """,
+        [feed],
     )
     con.execute(
         """
@@ -232,3 +242,24 @@ def stored_spans(con: Connection, symbols: list[str]) -> dict[str, tuple[str | N
         [symbols],
     ).fetchall()
     return {symbol: (first, last, bars) for symbol, first, last, bars in rows}
+
+
+def spans_of(
+    con: Connection, symbols: list[str], timeframe: str, source: str
+) -> dict[str, tuple[str | None, str | None, int]]:
+    """Symbol -> (first, last, bars) of what is stored of `symbols`."""
+    con.execute("SET VARIABLE timeframe = ?", [timeframe])
+    con.execute("SET VARIABLE source = ?", [source])
+    return stored_spans(con, symbols)
+
+
+def feeds_of(con: Connection, symbols: Sequence[str], timeframe: str, source: str) -> dict[str, list[str]]:
+    """Symbol -> the feeds its stored bars are of."""
+    rows = con.execute(
+        """
+        SELECT symbol, list(DISTINCT feed) FROM bars
+        WHERE timeframe = ? AND source = ? AND list_contains(?::VARCHAR[], symbol) GROUP BY symbol
+        """,
+        [timeframe, source, list(symbols)],
+    ).fetchall()
+    return dict(rows)

@@ -7,60 +7,21 @@ column comes in as text and is cast here: a ticker ``NA``, ``TRUE`` or ``00700``
 bar go to ``bad`` with a reason; a file that cannot be read as a table is refused as a whole.
 """
 
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
 
 from marketagent.actions import infer, simple_ratio
-from marketagent.errors import BadData, NoData, UsageError
+from marketagent.errors import BadData, UsageError
 from marketagent.store.connection import Connection
+from marketagent.store.staged import Options, Staged, written
 from marketagent.store.tables import Table, opened_table, reading
 from marketagent.symbols import SQL_PATTERN
 
 TIMEFRAMES = {"1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "1d": 86_400}
 STAMPS = ("auto", "start", "end")
 NEW_YORK = "America/New_York"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How to read a file: `columns` renames (canonical name -> the file's), the rest where the file cannot tell."""
-
-    columns: dict[str, str] = field(default_factory=dict)
-    symbol: str | None = None
-    timeframe: str | None = None
-    stamp: str = "auto"
-    first: str | None = None
-    last: str | None = None
-    symbols: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Staged:
-    """What a file held: three Parquet files in `folder`, and how many rows were read, kept, repeated and refused."""
-
-    folder: Path
-    timeframe: str
-    actions: str
-    rows: int
-    bars: int
-    repeated: int
-    bad: int
-    notes: tuple[str, ...]
-
-    @property
-    def bar_file(self) -> str:
-        return str(self.folder / "bars.parquet")
-
-    @property
-    def action_file(self) -> str:
-        return str(self.folder / "actions.parquet")
-
-    @property
-    def bad_file(self) -> str:
-        return str(self.folder / "bad.parquet")
 
 
 def stage(path: Path, options: Options, calendar: Path, folder: Path, now: datetime) -> Staged:
@@ -85,11 +46,11 @@ def stage(path: Path, options: Options, calendar: Path, folder: Path, now: datet
         timeframe = options.timeframe or _timeframe(con, table.name)
         _place(con, timeframe, options.stamp)
         judge(con, now)
-        _set_repeats_apart(con)
-        _set_jumps_apart(con)
-        _keep_range(con, options)
+        set_repeats_apart(con)
+        set_jumps_apart(con)
+        keep_range(con, options)
         actions, notes = _actions(con, table)
-        return _written(table, folder, timeframe, actions, options, notes)
+        return written(table, folder, timeframe, actions, options, notes)
 
 
 def _take(table: Table, symbol: str | None) -> None:
@@ -223,7 +184,7 @@ def judge(con: Connection, now: datetime) -> None:
     con.execute(f"UPDATE raw SET reason = CASE {whens} END")
 
 
-def _set_repeats_apart(con: Connection) -> None:
+def set_repeats_apart(con: Connection) -> None:
     """Rows for the same bar: equal ones count once, ones that disagree are all refused."""
     con.execute(
         """
@@ -240,7 +201,7 @@ def _set_repeats_apart(con: Connection) -> None:
     )
 
 
-def _set_jumps_apart(con: Connection) -> None:
+def set_jumps_apart(con: Connection) -> None:
     """A close a thousand times its neighbours' on both sides (or a thousandth) is a slipped digit, not a price."""
     con.execute(
         """
@@ -254,7 +215,7 @@ def _set_jumps_apart(con: Connection) -> None:
     )
 
 
-def _keep_range(con: Connection, options: Options) -> None:
+def keep_range(con: Connection, options: Options) -> None:
     """Mark what was asked for; actions are read from the whole file first, so that a cut does not hide one."""
     con.execute("ALTER TABLE raw ADD COLUMN asked BOOLEAN DEFAULT true")
     con.execute(
@@ -300,7 +261,7 @@ def _given(con: Connection) -> None:
         f"SELECT symbol, session, split FROM raw WHERE {placed} AND asked AND split > 0 AND split <> 1 AND isfinite(split)"
     ).fetchall()
     if splits:
-        _add_actions(con, [(symbol, session, "split", simple_ratio(ratio)) for symbol, session, ratio in splits])
+        add_actions(con, [(symbol, session, "split", simple_ratio(ratio)) for symbol, session, ratio in splits])
 
 
 def _inferred(con: Connection) -> list[str]:
@@ -323,14 +284,14 @@ def _inferred(con: Connection) -> list[str]:
             found += [(symbols[start], day, "split", split)] if split != 1.0 else []
             found += [(symbols[start], day, "dividend", dividend)] if dividend > 0 else []
     if found:
-        _add_actions(con, found)
+        add_actions(con, found)
         con.execute(
             "DELETE FROM actions a WHERE NOT EXISTS (FROM raw r WHERE r.symbol = a.symbol AND r.session = a.session AND r.asked)"
         )
     return notes
 
 
-def _add_actions(con: Connection, rows: list[tuple[str, date, str, float]]) -> None:
+def add_actions(con: Connection, rows: list[tuple[str, date, str, float]]) -> None:
     symbols, sessions, kinds, values = zip(*rows, strict=True)
     con.insert(
         "actions",
@@ -341,65 +302,6 @@ def _add_actions(con: Connection, rows: list[tuple[str, date, str, float]]) -> N
             "value": ("DOUBLE", values),
         },
     )
-
-
-def _written(table: Table, folder: Path, timeframe: str, actions: str, options: Options, notes: list[str]) -> Staged:
-    con, name = table.con, table.name
-    texts = {"symbol": "symbol", "date": "time_text"}
-    shown = ", ".join(f"coalesce({texts.get(column, f'{column}_text')}, '')" for column in table.columns)
-    counts = con.execute(
-        """
-        SELECT count(*) FILTER (asked), count(*) FILTER (asked AND reason IS NULL AND NOT repeated),
-               count(*) FILTER (asked AND repeated), count(*) FILTER (asked AND reason IS NOT NULL)
-        FROM raw
-        """
-    ).fetchone()
-    rows, bars, repeated, bad = counts or (0, 0, 0, 0)
-    if not rows:
-        raise NoData(f"{name} has no row{_asked(options)}")
-    first = con.execute(
-        "SELECT line, reason FROM raw WHERE asked AND reason IS NOT NULL ORDER BY line LIMIT 1"
-    ).fetchone()
-    if first and not bars:
-        raise BadData(f"{name}: none of its {rows} rows is a bar; line {first[0]}: {first[1]}")
-    if first:
-        notes = [
-            *notes,
-            f"{name}: {bad} of {rows} rows refused; line {first[0]}: {first[1]} (ma sql 'from quarantine')",
-        ]
-    staged = Staged(
-        folder=folder,
-        timeframe=timeframe,
-        actions=actions,
-        rows=rows,
-        bars=bars,
-        repeated=repeated,
-        bad=bad,
-        notes=tuple(notes),
-    )
-    con.execute(
-        f"""
-        COPY (SELECT line, symbol, session, ts, open, high, low, close, volume,
-                     CASE WHEN adj_close > 0 AND isfinite(adj_close) THEN adj_close END AS adj_close FROM raw
-              WHERE asked AND reason IS NULL AND NOT repeated ORDER BY symbol, ts) TO '{quoted_text(staged.bar_file)}';
-        COPY (FROM actions ORDER BY ALL) TO '{quoted_text(staged.action_file)}';
-        COPY (SELECT line, left(symbol, 40) AS symbol, left(time_text, 40) AS session_text, session, reason,
-                     left(concat_ws(',', {shown}), 400) AS row_text
-              FROM raw WHERE asked AND reason IS NOT NULL ORDER BY line) TO '{quoted_text(staged.bad_file)}'
-        """
-    )
-    return staged
-
-
-def _asked(options: Options) -> str:
-    of = f" of {', '.join(options.symbols)}" if options.symbols else ""
-    since = f" from {options.first}" if options.first else ""
-    return of + since + (f" up to {options.last}" if options.last else "")
-
-
-def quoted_text(text: str) -> str:
-    """Text for the inside of an SQL string literal: COPY takes no parameters."""
-    return text.replace("'", "''")
 
 
 def check_options(options: Options) -> None:

@@ -20,12 +20,12 @@ _AGAIN = {401, 404, 407, 500}  # of this connection only: the next one starts an
 
 
 class Alpaca:
-    """The protocol of ``wss://stream.data.alpaca.markets/v2/FEED``."""
+    """The protocol of ``wss://stream.data.alpaca.markets/v2/CHANNEL``; `feed` is what its events are said to be of."""
 
     name = "alpaca"
 
-    def __init__(self, stream_url: str, key: Secret, secret: Secret, feed: str) -> None:
-        self.url = f"{stream_url}/v2/{feed}"
+    def __init__(self, stream_url: str, key: Secret, secret: Secret, channel: str, feed: str) -> None:
+        self.url = f"{stream_url}/v2/{channel}"
         self.feed = feed
         self._key, self._secret = key, secret
 

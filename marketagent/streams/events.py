@@ -121,3 +121,12 @@ def minute(at: datetime) -> datetime:
     '2026-11-20T14:31:00+00:00'
     """
     return at.replace(second=0, microsecond=0)
+
+
+def ticker(symbol: str) -> str:
+    """`symbol` as the vendors write it.
+
+    >>> ticker("BRK-B")
+    'BRK.B'
+    """
+    return symbol.replace("/", ".").replace("-", ".").replace("_", ".")

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from marketagent.streams.alpaca import instant
-from marketagent.streams.events import Bar, moment, number
+from marketagent.streams.events import Bar, moment, number, ticker
 from marketagent.web.client import Client
 from marketagent.web.failures import Nonsense
 from marketagent.web.paging import Params
@@ -29,7 +29,7 @@ class PolygonGaps:
         self._client, self._feed = client, feed
 
     async def missing(self, symbol: str, first: datetime, last: datetime) -> list[Bar]:
-        path = f"/v2/aggs/ticker/{quote(symbol, safe='.')}/range/1/minute/{_ms(first)}/{_ms(last)}"
+        path = f"/v2/aggs/ticker/{quote(ticker(symbol))}/range/1/minute/{_ms(first)}/{_ms(last)}"
         found: list[Bar] = []
         params: Params = {"adjusted": False, "sort": "asc", "limit": 50_000}
         async for page in self._client.pages(path, params, next=lambda page: _field(page, "next_url")):
@@ -39,26 +39,26 @@ class PolygonGaps:
 
 
 class AlpacaGaps:
-    """Alpaca's bars of one minute, as traded, of the same feed as the stream."""
+    """Alpaca's bars of one minute, as traded, of the same channel as the stream."""
 
-    def __init__(self, client: Client, feed: str) -> None:
-        self._client, self._feed = client, feed
+    def __init__(self, client: Client, channel: str, feed: str = "") -> None:
+        self._client, self._channel, self._feed = client, channel, feed
 
     async def missing(self, symbol: str, first: datetime, last: datetime) -> list[Bar]:
         params: Params = {
-            "symbols": symbol,
+            "symbols": ticker(symbol),
             "timeframe": "1Min",
             "start": _text(first),
             "end": _text(last),
             "adjustment": "raw",
-            "feed": self._feed,
+            "feed": self._channel,
             "limit": 10_000,
             "sort": "asc",
         }
         found: list[Bar] = []
         async for page in self._client.pages("/v2/stocks/bars", params, next=_next_token):
             bars = _field(page, "bars") or {}
-            rows = _rows(bars.get(symbol) or [] if isinstance(bars, dict) else None, "alpaca")
+            rows = _rows(bars.get(ticker(symbol)) or [] if isinstance(bars, dict) else None, "alpaca")
             found += [_bar(row, symbol, instant(row.get("t")), self._feed) for row in rows]
         return _between(found, first, last)
 

@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -29,19 +29,16 @@ from marketagent.store.turnstile import held
 from marketagent.streams import vendors
 from marketagent.streams.bus import Bus
 from marketagent.streams.connection import Connection, Pace
-from marketagent.streams.events import MINUTE, Bar, Event, Quote, Status, Trade, Wanted, minute
-from marketagent.streams.gaps import AlpacaGaps, Gaps, PolygonGaps
+from marketagent.streams.events import MINUTE, Bar, Event, Quote, Status, Trade, Wanted, minute, ticker
 from marketagent.streams.keeper import Keeper
 from marketagent.streams.printer import Printer
 from marketagent.streams.watch import Watch
-from marketagent.web import known
 from marketagent.web.client import Client
 
 NEW_YORK = ZoneInfo("America/New_York")
 _LOOK_S = 0.5  # how often a reader that has gone is looked for
 _PARTING_S = 2.0  # for a reader that does not read, after a signal or an error
 _DAYS = 14  # of the calendar, on both sides
-_AT_ONCE = 8  # requests for gaps
 _MOST_SAID = 100
 
 
@@ -124,6 +121,7 @@ class _Running:
         self._wire = vendors.wire(settings, asked.vendor)
         self._delay = vendors.delay(settings, asked.vendor)
         self._calendar, self._usual, self._stored = self._looked_up()
+        self._names = {ticker(symbol): symbol for symbol in asked.wanted.symbols}
         self._said: set[str] = set()
         self._signal: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -153,11 +151,11 @@ class _Running:
         self._loop = asyncio.get_running_loop()
         self._over, self._link, self._bus = anyio.Event(), anyio.CancelScope(), Bus()
         watch = Watch(self._feed_now, self._calendar, usual=self._usual)
-        async with _client(self._settings, self._asked.vendor) as client, anyio.create_task_group() as around:
+        async with vendors.rest(self._settings, self._asked.vendor) as client, anyio.create_task_group() as around:
             keeper = self._keeper = self._made_keeper(watch, client)
             self._subscribe(self._bus, watch, keeper)
             connection = self._connection = Connection(
-                self._wire, self._asked.wanted, self._bus.put, watch, pace=self._pace
+                self._wire, self._as_tickers(), self._put, watch, pace=self._pace
             )
             around.start_soon(self._take_signals, keeper, around.cancel_scope)
             around.start_soon(self._look_out)
@@ -222,6 +220,17 @@ class _Running:
 
     # Between the parts
 
+    def _as_tickers(self) -> Wanted:
+        return replace(self._asked.wanted, symbols=tuple(self._names))
+
+    def _put(self, event: Event) -> None:
+        """To the bus, under the user's name for the symbol: BRK-B is the vendor's BRK.B."""
+        if not isinstance(event, Status):
+            name = self._names.get(event.symbol, event.symbol)
+            event = event if name == event.symbol else replace(event, symbol=name)
+        if self._bus is not None:
+            self._bus.put(event)
+
     def _subscribe(self, bus: Bus, watch: Watch, keeper: Keeper) -> None:
         proof = Bar if "bars" in self._asked.wanted.kinds else Trade if "trades" in self._asked.wanted.kinds else Quote
         bus.on(proof, lambda event: watch.heard())
@@ -261,7 +270,7 @@ class _Running:
         has_bars = "bars" in self._asked.wanted.kinds
         return Keeper(
             write=self._write,
-            gaps=_gaps(self._asked.vendor, client, self._wire.feed),
+            gaps=vendors.gaps(self._settings, self._asked.vendor, client),
             out=self.printer.put,
             watch=watch,
             now=self._feed_now,
@@ -301,15 +310,6 @@ class _Running:
             now=settings.clock(),
             timeout_s=settings.busy_timeout_s,
         )
-
-
-def _client(settings: Settings, vendor: str) -> Client:
-    found = known.polygon(settings) if vendor == "polygon" else known.alpaca_data(settings)
-    return Client(found, settings.home, concurrency=_AT_ONCE, max_wait_s=settings.max_wait_s)
-
-
-def _gaps(vendor: str, client: Client, feed: str) -> Gaps:
-    return PolygonGaps(client, feed) if vendor == "polygon" else AlpacaGaps(client, feed)
 
 
 def _session(at: datetime) -> date:

@@ -9,5 +9,5 @@
     failures    the errors that come of it
     paging      from one page to the next
 
-httpx, anyio and tenacity are imported by `client` and `exchange` only: who reads a `Vendor` does not pay for them.
+aiohttp, anyio and tenacity are imported by `client` and `exchange` only: who reads a `Vendor` does not pay for them.
 """

@@ -1,6 +1,6 @@
 """The bytes of an answer, unpacked, whole, and never more than asked for.
 
-httpx unpacks gzip too, but takes a stream that ends early for one that ended, and unpacks 200 kB to 200 MB
+A client library unpacks gzip too, but takes a stream that ends early for one that ended, and unpacks 200 kB to 200 MB
 (RELIABILITY, E8). Here a packed body must reach its own end mark, with the checksum in it, and the size is counted
 while it grows.
 """

@@ -6,15 +6,15 @@ once, when its tries are over; a call that probes an open breaker has one try.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+import aiohttp
 import anyio
-import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from marketagent import show
@@ -22,7 +22,7 @@ from marketagent.breaker import Breaker, BreakerOpen, Outcome, Pass, Rules
 from marketagent.errors import MarketAgentError
 from marketagent.ledger import Ledger
 from marketagent.limits import Limiter
-from marketagent.web.exchange import exchange, http_client, quiet_logs
+from marketagent.web.exchange import exchange, http_session, quiet_logs
 from marketagent.web.failures import AskedToWait, Failure, Nonsense
 from marketagent.web.meaning import Answer, content, instant
 from marketagent.web.paging import Link, Params, following, target
@@ -50,7 +50,7 @@ class Client:
     """``async with Client(vendor, home) as client:``; any number of tasks may use it at once.
 
     At most `concurrency` requests are in flight. No call waits longer than `max_wait_s` in all for the limiter,
-    a pause or a next try. `transport` is httpx's, for tests. `tell` hears of a clock that is wrong, once.
+    a pause or a next try. `tell` hears of a clock that is wrong, once.
     """
 
     def __init__(
@@ -62,7 +62,6 @@ class Client:
         concurrency: int = 100,
         max_wait_s: float = 120.0,
         rules: Rules | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
         tell: Callable[[str], None] = show.say,
     ) -> None:
         self.vendor = vendor
@@ -76,20 +75,23 @@ class Client:
         rules = rules or Rules(lease_s=2 * vendor.deadline_s)
         self._breaker = Breaker(self._ledger, vendor.breaker or vendor.name, rules)
         self._places = anyio.CapacityLimiter(concurrency)
-        self._http = http_client(vendor, concurrency, transport)
-        self._stack = ExitStack()
+        self._concurrency = concurrency
+        self._http: aiohttp.ClientSession | None = None
+        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> "Client":
         self._stack.callback(self._ledger.close)
         self._stack.enter_context(quiet_logs(self.vendor))
-        await self._http.__aenter__()
+        self._http = http_session(self.vendor, self._concurrency)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._stack, anyio.move_on_after(_CLOSING_S, shield=True):  # sockets are closed when cancelled, too
-            await self._http.aclose()
+        async with self._stack:
+            with anyio.move_on_after(_CLOSING_S, shield=True):  # sockets are closed when cancelled, too
+                if self._http is not None:
+                    await self._http.close()
 
     async def get_json(self, path: str, params: Params | None = None) -> Any:
         """The object or list that `path` answers with. Raises a Failure, RateLimited or BreakerOpen."""
@@ -187,6 +189,8 @@ class Client:
                 wait_s = self._limiter.take()
                 if wait_s <= 0:
                     call.leave = call.leave or self._breaker.enter()
+                    if self._http is None:
+                        raise RuntimeError("a Client is used inside its `async with`")
                     return await exchange(self._http, self.vendor, call.url)
             call.waited_s = await self._limiter.sit_out(wait_s, call.waited_s)
 

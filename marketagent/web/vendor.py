@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote, quote_plus, urlsplit
 
@@ -49,7 +50,7 @@ class Vendor:
             if not (value.isascii() and value.isprintable() and value == value.strip() and value):
                 raise BadConfig(f"the key of {self.name} ({name}) has signs that no key has; set it again")
 
-    @property
+    @cached_property
     def origin(self) -> Origin:
         return _origin(self.base_url, self.name)
 
@@ -61,22 +62,27 @@ class Vendor:
     def known_origins(self) -> set[Origin]:
         return {self.origin, *(_origin(url, self.name) for url in self.origins)}
 
-    def secrets(self) -> set[str]:
-        """Every text that must not be seen: each header's value, its last word, and both as a URL would write them."""
+    def secrets(self) -> tuple[str, ...]:
+        """Every text that must not be seen, longest first: each header's value, its last word, both as in a URL, too."""
+        return self._secrets
+
+    @cached_property
+    def _secrets(self) -> tuple[str, ...]:
         values = {form for value in self.headers.values() for form in (str(value), str(value).rpartition(" ")[2])}
         long = {value for value in values if len(value) >= _SHORTEST}
-        return {form for value in long for form in (value, quote(value, safe=""), quote_plus(value))}
+        forms = {form for value in long for form in (value, quote(value, safe=""), quote_plus(value))}
+        return tuple(sorted(forms, key=len, reverse=True))
 
     def without_key(self, data: bytes) -> bytes:
         """`data` of the provider as it may be kept: some send the key back, in an error or in a link."""
-        for secret in sorted(self.secrets(), key=len, reverse=True):
+        for secret in self.secrets():
             data = data.replace(secret.encode("ascii"), b"***")
         return data
 
     def safe(self, text: object, longest: int = 200) -> str:
         """`text` of the provider on one line, without control characters and without the key."""
         line = " ".join(clean(str(text)).split())
-        for secret in sorted(self.secrets(), key=len, reverse=True):
+        for secret in self.secrets():
             line = line.replace(secret, "***")
         return line if len(line) <= longest else line[:longest] + "…"
 
