@@ -182,21 +182,22 @@ def test_a_minute_without_a_trade_delays_the_next_bar_by_a_moment_only():
     assert not order.add(bar(4), now=1.2)  # late: a newer one is out
 
 
-def test_bars_wait_until_their_gap_is_filled_and_other_symbols_do_not():
+def test_bars_wait_until_the_gaps_are_filled_and_then_go_out_by_minute():
     order = Order({"AAPL": OPEN, "MSFT": OPEN}, reorder_s=0.1)
-    order.hold("AAPL", until=30.0)
+    order.hold(30.0)
     order.add(bar(4), now=0.0)
-    order.add(bar(1, "MSFT"), now=0.0)
-    assert order.due(5.0) == [bar(1, "MSFT")]
+    order.add(bar(4, "MSFT"), now=0.0)
+    assert order.due(5.0) == []
     order.add(bar(1), now=5.0, settled=True)
     order.add(bar(3), now=5.0, settled=True)
-    order.let_go("AAPL")
-    assert order.due(5.0) == [bar(1), bar(3), bar(4)]
+    order.add(bar(1, "MSFT"), now=5.0, settled=True)
+    order.let_go()
+    assert order.due(5.0) == [bar(1), bar(1, "MSFT"), bar(3), bar(4), bar(4, "MSFT")]
 
 
 def test_a_gap_that_is_not_filled_in_time_holds_nothing_any_longer():
     order = Order({"AAPL": OPEN})
-    order.hold("AAPL", until=30.0)
+    order.hold(30.0)
     order.add(bar(4), now=0.0)
     assert order.next_at() == 30.0
     assert order.due(30.0) == [bar(4)]

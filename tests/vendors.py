@@ -6,6 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -162,9 +163,8 @@ class Aggregates:
         self.asked.append((symbol, first, last))
         rows = [bar if isinstance(bar, dict) else minute_bar(symbol, bar) for bar in self.bars.get(symbol, ())]
         results = [{**row, "t": row["s"]} for row in rows if first <= _k(_at(row)) <= last]
-        connection.sendall(
-            reply(json.dumps({"status": "OK", "resultsCount": len(results), "results": results}).encode())
-        )
+        body = json.dumps({"status": "OK", "resultsCount": len(results), "results": results}).encode()
+        connection.sendall(reply(body, Date=formatdate(usegmt=True)))
 
 
 def _at(row: dict[str, Any]) -> datetime:

@@ -4,7 +4,7 @@ A bar is stored before it goes out. All that has arrived while the store was wri
 so that a burst at the turn of a minute costs two writes and not a hundred.
 
 When a connection comes up, the minutes that may have been missed (since the last one that is known, up to the last one
-that has closed) are fetched over REST, symbol by symbol; newer bars are stored meanwhile and wait their turn to go out.
+that has closed) are fetched over REST; newer bars are stored meanwhile and wait for all gaps before they go out.
 A frame that cannot be read may have held bars, and is treated as such a gap.
 """
 
@@ -45,11 +45,8 @@ class _Fill:
     bar: Bar
 
 
-@dataclass(frozen=True)
 class _Filled:
-    """The mark behind the last bar of a gap: from here on the symbol's bars need not wait."""
-
-    symbol: str
+    """The mark behind the last bar of the last gap: from here on no bar need wait."""
 
 
 class Keeper:
@@ -168,7 +165,7 @@ class Keeper:
         for symbol in symbols:
             self._goal[symbol] = goal
             if self._known[symbol] < goal:
-                self._order.hold(symbol, anyio.current_time() + HOLD_S)
+                self._order.hold(anyio.current_time() + HOLD_S)
                 if symbol not in self._scopes:
                     self._started.add(symbol)
         self._wake.set()
@@ -181,8 +178,8 @@ class Keeper:
                     await self._fetch(symbol, self._known[symbol] + MINUTE, goal)
         finally:
             del self._scopes[symbol]
-            self._inbox.append(_Filled(symbol))
             if not self._scopes and not self._started:
+                self._inbox.append(_Filled())
                 self._watch.proved(mute=self._found)
             self._wake.set()
 
@@ -231,8 +228,9 @@ class Keeper:
                     self._stored(item, verdict)
                 del self._inbox[: len(batch)]
                 self._release()
-            while self._inbox and isinstance(mark := self._inbox[0], _Filled):
-                self._order.let_go(mark.symbol)
+            while self._inbox and isinstance(self._inbox[0], _Filled):
+                if not (self._scopes or self._started):  # else there is another gap meanwhile
+                    self._order.let_go()
                 del self._inbox[0]
 
     def _batch(self) -> list[Bar | _Fill]:

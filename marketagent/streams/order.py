@@ -1,7 +1,8 @@
-"""Which bars of a symbol may go out now, so that its reader sees each minute once and none before an older one.
+"""Which bars may go out now, so that their reader sees each minute of a symbol once and none before an older one.
 
-A bar waits while older ones may still come: until a gap is filled (`hold`), or, where the minute before it is not
-there, for a moment: frames can change places, but most often nobody traded in that minute.
+While gaps are filled, all bars wait (`hold`) and then go out by minute over all symbols, so that who decides on whole
+minutes finds them whole. Else a bar waits for a moment only, if the minute before it is not there: frames can change
+places, but most often nobody traded in that minute.
 """
 
 from collections.abc import Mapping
@@ -26,14 +27,14 @@ class Order:
         self.last = dict(last or {})
         self._reorder_s = reorder_s
         self._waiting: dict[str, dict[datetime, _Waiting]] = {}
-        self._held: dict[str, float] = {}
+        self._held_until = 0.0
 
-    def hold(self, symbol: str, until: float) -> None:
-        """Let no bar of `symbol` out before it is let go, or the time is `until`."""
-        self._held[symbol] = until
+    def hold(self, until: float) -> None:
+        """Let no bar out before they are let go, or the time is `until`."""
+        self._held_until = until
 
-    def let_go(self, symbol: str) -> None:
-        self._held.pop(symbol, None)
+    def let_go(self) -> None:
+        self._held_until = 0.0
 
     def add(self, bar: Bar, now: float, *, settled: bool = False) -> bool:
         """Take a stored bar; False if a newer one is out. Of a `settled` one, nothing older is on its way."""
@@ -50,20 +51,18 @@ class Order:
             waiting.bar = bar
 
     def due(self, now: float, *, all_of_it: bool = False) -> list[Bar]:
-        """The bars that go out now, in order for each symbol; `all_of_it`: nothing more will come."""
-        return [bar for symbol in list(self._waiting) for bar in self._due(symbol, now, all_of_it)]
+        """The bars that go out now, by minute and symbol; `all_of_it`: nothing more will come."""
+        if not all_of_it and now < self._held_until:
+            return []
+        found = [bar for symbol in list(self._waiting) for bar in self._due(symbol, now, all_of_it)]
+        return sorted(found, key=lambda bar: (bar.start, bar.symbol))
 
     def next_at(self) -> float | None:
         """When `due` may have something, if nothing is added before; None: never."""
-        times = [
-            max(self._held.get(symbol, 0.0), waiting[min(waiting)].until) for symbol, waiting in self._waiting.items()
-        ]
-        return min(times, default=None)
+        times = [waiting[min(waiting)].until for waiting in self._waiting.values()]
+        return max(self._held_until, min(times)) if times else None
 
     def _due(self, symbol: str, now: float, all_of_it: bool) -> list[Bar]:
-        if not all_of_it and self._held.get(symbol, 0.0) > now:
-            return []
-        self._held.pop(symbol, None)
         waiting, found = self._waiting[symbol], []
         for start in sorted(waiting):
             last = self.last.get(symbol)
