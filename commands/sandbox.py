@@ -48,7 +48,7 @@ def run(
 ) -> int:
     """Serve Polygon and Alpaca on loopback until Ctrl-C; prints the environment that makes `ma` ask it.
 
-    Example: ma sandbox --speed 60 & sleep 5; eval "$(ma sandbox env)"; ma fetch AAPL
+    Example: ma sandbox --speed 60 & eval "$(ma sandbox env)"; ma fetch AAPL
     """
     if context.invoked_subcommand is not None:
         return Exit.DONE
@@ -57,6 +57,8 @@ def run(
     from marketagent.sandbox import faults as rules
     from marketagent.sandbox import rehearsal, serve
 
+    if symbols and market != "synthetic":
+        raise UsageError("--symbols names made-up companies; give --market synthetic with it")
     config = config_file(rehearsal.own_home(settings.home))
     wanted = serve.Wanted(
         home=settings.home,
@@ -76,14 +78,16 @@ def run(
 
 
 @app.command()
-def env() -> int:
+def env(
+    wait: Annotated[float, typer.Option("--wait", help="Seconds to wait for one that is just starting.", min=0)] = 5.0,
+) -> int:
     """The environment of the sandbox that runs, for a shell.
 
     Example: eval "$(ma sandbox env)"
     """
     from marketagent.sandbox import environment, rehearsal
 
-    state = rehearsal.current(Settings.load().home)
+    state = rehearsal.current(Settings.load().home, wait_s=wait)
     process.emit(environment.exports(state.env).encode())
     return Exit.DONE
 

@@ -86,6 +86,14 @@ def test_it_prints_an_environment_that_a_shell_can_take(home):
         assert [row["ticker"] for row in answer.json()["results"]] == ["AAPL"]
 
 
+def test_what_to_set_can_be_asked_for_while_it_starts(home):
+    script = f'{shlex.join(MA)} sandbox --port 0 >/dev/null 2>&1 & eval "$({shlex.join(MA)} sandbox env)"; kill $!; echo "$MA_CLOCK"'
+    done = subprocess.run(
+        ["sh", "-c", script], env=environment(home), cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert clock(done.stdout.strip()).is_rehearsal, done.stderr
+
+
 def test_every_command_of_that_shell_lives_in_the_rehearsal(home):
     (home / "strategies").mkdir()
     (home / "config.toml").write_text('costs = "none"\n')
@@ -153,7 +161,7 @@ def test_one_sandbox_a_home_and_one_a_port(home, tmp_path):
 
 
 def test_without_one_there_is_nothing_to_set(home):
-    done = prices.ma(home, "sandbox", "env")
+    done = prices.ma(home, "sandbox", "env", "--wait", 0)
     assert (done.returncode, done.stdout) == (69, "")
     assert "ma sandbox &" in done.stderr
 
@@ -166,7 +174,7 @@ def test_what_a_killed_one_left_is_not_taken_for_a_running_one(home):
     assert state.exists()
     # Its number may be somebody else's by now: the lock tells, not the number.
     state.write_text(state.read_text().replace(f'"pid": {process.pid}', f'"pid": {os.getpid()}'))
-    done = prices.ma(home, "sandbox", "env")
+    done = prices.ma(home, "sandbox", "env", "--wait", 0)
     assert (done.returncode, done.stdout) == (69, "")
     with started(home) as (_, env):
         assert env
@@ -188,7 +196,8 @@ def test_a_home_with_bars_of_another_market_is_named(home):
         (["--start", "noon"], 2, "--start 'noon' is not an instant"),
         (["--start", "1980-01-02T15:00:00Z"], 2, "outside the calendar"),
         (["--faults", "flakey"], 2, "did you mean flaky?"),
-        (["--symbols", "../../x"], 2, "is not a ticker"),
+        (["--symbols", "../../x", "--market", "synthetic"], 2, "is not a ticker"),
+        (["--symbols", "ABC"], 2, "--market synthetic"),
         (["--port", "99999"], 2, "less than or equal to 65535"),
     ],
 )
@@ -213,7 +222,7 @@ def test_a_missing_extra_is_named(home, monkeypatch, capfd):
 
 
 def test_asking_what_to_set_imports_no_server(home):
-    code = "import sys; from marketagent.cli import run; run(['sandbox', 'env']); print(sorted(sys.modules))"
+    code = "import sys; from marketagent.cli import run; run(['sandbox', 'env', '--wait', '0']); print(sorted(sys.modules))"
     done = subprocess.run(
         [MA[0], "-c", code], env=environment(home), cwd=ROOT, capture_output=True, text=True, check=True
     )

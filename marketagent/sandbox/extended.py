@@ -1,4 +1,4 @@
-"""Bars before the open and after the close, as Polygon mixes them into its minutes: few, thin and no part of the day.
+"""Bars before the open and after the close, as Polygon and Alpaca mix them into their minutes: few, thin and no part of the day.
 
 A daily bar here is that of regular hours. Before the open prices stay near the last close, after the close near that
 one: nothing is given away of a session that is still to come.
@@ -10,10 +10,20 @@ import numpy as np
 
 from marketagent.sandbox import bridge
 from marketagent.sandbox.market import Array, Bars, Market, Session
-from marketagent.sandbox.world import MINUTE_S, joined
+from marketagent.sandbox.world import MINUTE_S, SandboxWorld, cut, joined
 
 _EARLY, _LATE = timedelta(hours=5, minutes=30), timedelta(hours=4)  # 4:00 to 9:30, and four hours after the close
 _A_SIDE = 12  # bars
+
+
+def minutes_of(world: SandboxWorld, symbol: str, session: Session) -> Bars:
+    """The minutes of a session that are over, oldest first, with those around it where the world has them."""
+    regular = world.minutes(symbol, session.day)
+    if not world.extended_hours:
+        return regular
+    early, late = outside(world.market, symbol, session)
+    bars = joined([early, regular, late])
+    return cut(bars, bars.start + MINUTE_S <= world.now().timestamp())
 
 
 def outside(market: Market, symbol: str, session: Session) -> tuple[Bars, Bars]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marketagent.sandbox.extended import outside
+from marketagent.sandbox.extended import minutes_of
 from marketagent.sandbox.market import Array, Bars, Session
 from marketagent.sandbox.names import spans
 from marketagent.sandbox.names import ticker as ticker_of
@@ -211,23 +211,13 @@ def _minutes(asked: Asked, wanted: Range) -> Bars:
         for symbol, since, until in pieces:
             if not since <= session.day <= until:
                 continue
-            bars = _of_session(asked.world, symbol, session)
+            bars = minutes_of(asked.world, symbol, session)
             bars = cut(bars, (bars.start >= wanted.first) & (bars.start <= wanted.last))
             found.append(_adjusted(asked, symbol, bars) if wanted.adjusted else bars)
             total += len(bars.start)
         if total > wanted.limit:
             break
     return joined(found[::-1] if wanted.descending else found)
-
-
-def _of_session(world: SandboxWorld, symbol: str, session: Session) -> Bars:
-    """The minutes of a session that are over, oldest first, with those around it where the world has them."""
-    regular = world.minutes(symbol, session.day)
-    if not world.extended_hours:
-        return regular
-    early, late = outside(world.market, symbol, session)
-    bars = joined([early, regular, late])
-    return cut(bars, bars.start + MINUTE_S <= world.now().timestamp())
 
 
 def _sessions(world: SandboxWorld, wanted: Range, last: date) -> Sequence[Session]:

@@ -4,12 +4,12 @@ What was announced by now is shown, a split or a dividend of the next days too, 
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, TypeVar
 
 from marketagent.sandbox.market import Asset, Dividend, Split
-from marketagent.sandbox.names import history
+from marketagent.sandbox.names import history, spans
 from marketagent.sandbox.names import ticker as ticker_of
 from marketagent.sandbox.polygon_plan import Asked, bad, day, not_found
 from marketagent.sandbox.world import NEW_YORK
@@ -234,14 +234,23 @@ def _compared(asked: Asked, rows: list[Row], name: str) -> list[Row]:
 
 def _splits(asked: Asked) -> list[tuple[str, Split]]:
     first, last = asked.span("execution_date")
-    found = asked.world.market.splits(None, first, min(last, asked.today + DECLARED))
+    last = min(last, asked.today + DECLARED)
+    found = [one for symbol in _symbols(asked) for one in asked.world.market.splits(symbol, first, last)]
     return _by_ticker(asked, [(_called(asked, one.symbol, one.day), one) for one in found])
 
 
 def _dividends(asked: Asked) -> list[tuple[str, Dividend]]:
     first, last = asked.span("ex_dividend_date")
-    found = asked.world.market.dividends(None, first, min(last, asked.today + DECLARED))
+    last = min(last, asked.today + DECLARED)
+    found = [one for symbol in _symbols(asked) for one in asked.world.market.dividends(symbol, first, last)]
     return _by_ticker(asked, [(_called(asked, one.symbol, one.day), one) for one in found])
+
+
+def _symbols(asked: Asked) -> Sequence[str | None]:
+    """Whose actions to look at: of those who ever had the ticker, or of all at once."""
+    if wanted := asked.query.get("ticker"):
+        return [symbol for symbol, *_ in spans(asked.world.market, wanted)]
+    return [None]
 
 
 def _by_ticker(asked: Asked, found: list[tuple[str, T]]) -> list[tuple[str, T]]:

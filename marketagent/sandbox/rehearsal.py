@@ -6,6 +6,7 @@ marks the folder as a rehearsal's, and names the market whose bars are stored in
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from marketagent.store.turnstile import held
 FOLDER = "sandbox"
 STATE = "sandbox.json"
 MARK = "rehearsal.json"
+_LOOK_S = 0.05
 _PATIENCE_S = 2.0  # somebody may be looking at the lock just now
 
 
@@ -83,17 +85,24 @@ def alone(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def current(home: Path) -> State:
-    """The sandbox that runs for `home`; raises Unavailable when none does, also where one died and left its file."""
-    folder = folder_of(home)
-    path = folder / STATE
-    if path.exists() and not _is_stale(path):
+def current(home: Path, *, wait_s: float = 0.0) -> State:
+    """The sandbox that runs for `home`, or will within `wait_s`; raises Unavailable when none does.
+
+    One that died and left its file does not run.
+    """
+    path = folder_of(home) / STATE
+    deadline = time.monotonic() + wait_s
+    while not path.exists() or _is_stale(path):
+        if time.monotonic() >= deadline:
+            raise Unavailable(f"no sandbox runs for {own_home(home)}; start one: ma sandbox &")
+        time.sleep(_LOOK_S)
+    try:
         values = _read(path)
-        try:
-            return State(**{name: values[name] for name in State.__dataclass_fields__})
-        except KeyError as error:
-            raise BadData(f"{path} is damaged: it lacks {error}; end the sandbox and start it again") from error
-    raise Unavailable(f"no sandbox runs for {own_home(home)}; start one: ma sandbox &")
+        return State(**{name: values[name] for name in State.__dataclass_fields__})
+    except FileNotFoundError as error:
+        raise Unavailable(f"the sandbox of {own_home(home)} has just ended") from error
+    except KeyError as error:
+        raise BadData(f"{path} is damaged: it lacks {error}; end the sandbox and start it again") from error
 
 
 def _is_stale(path: Path) -> bool:

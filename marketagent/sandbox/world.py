@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -21,6 +21,7 @@ from marketagent.world import sleep
 
 NEW_YORK = ZoneInfo("America/New_York")
 MINUTE_S = 60
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,14 @@ class SandboxWorld:
     log: Log = field(default_factory=Log)
     faults: Faults = field(default_factory=Faults)
     sleep: Callable[[float], Awaitable[None]] = field(default=sleep)
+    parts: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def part(self, made: Callable[["SandboxWorld"], T]) -> T:
+        """What `made` makes of this world, the same one for all who ask: the accounts behind several routes, say."""
+        if made not in self.parts:
+            self.parts[made] = made(self)
+        found: T = self.parts[made]
+        return found
 
     def now(self) -> datetime:
         return self.clock()
