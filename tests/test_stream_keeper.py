@@ -15,6 +15,7 @@ from vendors import OPEN
 
 from marketagent.errors import Busy, DiskError, Unavailable
 from marketagent.store.live import Row, write_bars
+from marketagent.streams import keeper as keeper_module
 from marketagent.streams.events import MINUTE, Bar, Status
 from marketagent.streams.keeper import Keeper
 from marketagent.streams.watch import Watch
@@ -287,6 +288,27 @@ def test_in_a_hurry_nobody_waits_for_a_gap(home):
     kept = Kept(home, feeding(UP, bar(5), pause=0.05), rest=Rest(after=20), at=5.5, hurry=True)
     assert kept.minutes == [("AAPL", 5)]
     assert time.monotonic() - start < 3
+    assert "the stream ended first" in kept.keeper.failed["AAPL"]
+
+
+def test_bars_and_the_end_wait_for_a_gap_for_so_long_and_no_longer(home, monkeypatch):
+    monkeypatch.setattr(keeper_module, "HOLD_S", 0.4)
+
+    async def feed(keeper, kept):
+        keeper.heed(UP)
+        keeper.take(bar(5))
+        await anyio.sleep(0.2)
+        assert kept.minutes == []
+        keeper.heed(DOWN)
+        keeper.heed(UP)  # one more drop begins no new wait
+        await anyio.sleep(0.4)
+        assert kept.minutes == [("AAPL", 5)]
+
+    start = time.monotonic()
+    kept = Kept(home, feed, rest=Rest(after=20), at=5.5, symbols=("AAPL",))
+    assert time.monotonic() - start < 3
+    assert kept.said == ["1 gaps are not filled after 0 s; newer bars go out before them"]
+    assert "the stream ended first" in kept.keeper.failed["AAPL"]
 
 
 # The store

@@ -23,7 +23,7 @@ from marketagent.streams.gaps import Gaps
 from marketagent.streams.order import Order
 from marketagent.streams.watch import Watch
 
-HOLD_S = 30.0  # seconds of the system that newer bars wait for a gap to be filled
+HOLD_S = 30.0  # seconds of the system that newer bars, and the end of the stream, wait for a gap to be filled
 LAG_S = 5.0  # seconds of the market after which a vendor's REST interface has the minute that closed
 _MOST = 5000  # rows of one write
 _REMEMBERED = 2000  # minutes of a symbol
@@ -83,7 +83,8 @@ class Keeper:
         self._heard_at: datetime | None = None
         self._suspected: datetime | None = None
         self._goal: dict[str, datetime] = {}
-        self._closing = self._hurried = False
+        self._closing = self._hurried = self._told_of_gaps = False
+        self._patient_until = 0.0
         self._started: set[str] = set()
         self._told: set[tuple[str, str]] = set()
         self.counts: Counter[str] = Counter()
@@ -126,14 +127,23 @@ class Keeper:
                     self._scopes[symbol] = anyio.CancelScope()
                     tasks.start_soon(self._fill, symbol)
                 self._started.clear()
-                if self._hurried:
-                    for scope in self._scopes.values():
-                        scope.cancel()
+                self._mind_the_time()
                 await self._store()
                 self._release()
                 if self._closing and not (self._inbox or self._started or self._scopes):
                     break
                 await self._pause()
+
+    def _mind_the_time(self) -> None:
+        """Once bars have waited long enough for a gap, say so; the end of the stream does not wait longer either."""
+        if not self._scopes or not (self._hurried or anyio.current_time() >= self._patient_until):
+            return
+        if self._closing:
+            for scope in self._scopes.values():
+                scope.cancel()
+        elif not self._told_of_gaps:
+            self._told_of_gaps = True
+            self._tell(f"{len(self._scopes)} gaps are not filled after {HOLD_S:.0f} s; newer bars go out before them")
 
     def finish(self, *, hurry: bool = False) -> None:
         """No more bars will come. `hurry`: do not wait for gaps either."""
@@ -161,22 +171,33 @@ class Keeper:
     def _ask(self, symbols: Collection[str]) -> None:
         """Fill what is missing of `symbols` up to the last closed minute; their newer bars wait for it."""
         goal = minute(self._now()) - MINUTE
-        self._found = False
-        for symbol in symbols:
-            self._goal[symbol] = goal
-            if self._known[symbol] < goal:
-                self._order.hold(anyio.current_time() + HOLD_S)
-                if symbol not in self._scopes:
-                    self._started.add(symbol)
+        self._goal |= dict.fromkeys(symbols, goal)
+        lacking = {symbol for symbol in symbols if self._lacks(symbol)}
+        if lacking and not self._scopes:  # else bars wait already, and not the longer for one more drop
+            self._patient_until, self._told_of_gaps = anyio.current_time() + HOLD_S, False
+            self._order.hold(self._patient_until)
+            self._found = False
+        self._started |= lacking - set(self._scopes)
         self._wake.set()
+
+    def _lacks(self, symbol: str) -> bool:
+        """Whether a minute up to the goal may be missing; those that came by themselves meanwhile are not."""
+        goal, seen = self._goal[symbol], self._seen[symbol]
+        while self._known[symbol] < goal and self._known[symbol] + MINUTE in seen:
+            self._known[symbol] += MINUTE
+        return self._known[symbol] < goal
 
     async def _fill(self, symbol: str) -> None:
         try:
             with self._scopes[symbol]:
-                while (goal := self._goal[symbol]) > self._known[symbol]:
+                while self._lacks(symbol):
+                    goal = self._goal[symbol]
                     await anyio.sleep(max(0.0, min(HOLD_S, self._until(goal + MINUTE + LAG_S * MINUTE / 60))))
-                    await self._fetch(symbol, self._known[symbol] + MINUTE, goal)
+                    if self._lacks(symbol):
+                        await self._fetch(symbol, self._known[symbol] + MINUTE, goal)
         finally:
+            if self._lacks(symbol):
+                self.failed[symbol] = _gap(self._known[symbol] + MINUTE, self._goal[symbol], "the stream ended first")
             del self._scopes[symbol]
             if not self._scopes and not self._started:
                 self._inbox.append(_Filled())
@@ -187,7 +208,7 @@ class Keeper:
         try:
             bars = await self._gaps.missing(symbol, first, last)
         except MarketAgentError as error:
-            self.failed[symbol] = f"{first:%H:%M} to {last:%H:%M} UTC may lack bars: {error}"
+            self.failed[symbol] = _gap(first, last, error)
             self._tell(f"{symbol}: {self.failed[symbol]}")
             self._goal[symbol] = self._known[symbol]  # until the next connection asks again
             return
@@ -248,6 +269,7 @@ class Keeper:
         bar, is_fill = _bar(item), isinstance(item, _Fill)
         if verdict not in VERDICTS:
             self.counts["refused"] += 1
+            self._seen[bar.symbol].pop(bar.start, None)  # a good one may still come
             if (bar.symbol, verdict) not in self._told:
                 self._told.add((bar.symbol, verdict))
                 self._tell(f"{bar.symbol}: a bar was set aside: {verdict} (ma sql 'from quarantine')")
@@ -271,7 +293,9 @@ class Keeper:
     async def _pause(self) -> None:
         """Wait for something to do, or for a bar whose time has come."""
         next_at = self._order.next_at()
-        wait_s = None if next_at is None else max(0.0, next_at - anyio.current_time())
+        if self._scopes and not self._told_of_gaps:
+            next_at = min(next_at or self._patient_until, self._patient_until)
+        wait_s = None if next_at is None else max(0.005, next_at - anyio.current_time())
         if self._inbox:  # the store was busy
             wait_s = 0.1
         with anyio.move_on_after(wait_s):
@@ -281,3 +305,7 @@ class Keeper:
 
 def _bar(item: Bar | _Fill) -> Bar:
     return item.bar if isinstance(item, _Fill) else item
+
+
+def _gap(first: datetime, last: datetime, why: object) -> str:
+    return f"{first:%H:%M} to {last:%H:%M} UTC may lack bars: {why}"
