@@ -9,12 +9,14 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TextIO
 
 from marketagent.errors import DiskError
+
+_PATIENCE_MS = 100
 
 
 class Terminated(BaseException):
@@ -48,6 +50,14 @@ def signalled(error: BaseException) -> BaseException:
     return error
 
 
+def resume(signum: int | None) -> None:
+    """Raise what a signal that an event loop took in would have raised: Terminated, KeyboardInterrupt, or nothing."""
+    if signum == signal.SIGTERM:
+        raise Terminated("terminated")
+    if signum is not None:
+        raise KeyboardInterrupt
+
+
 @contextmanager
 def terminable() -> Iterator[None]:
     """SIGTERM raises Terminated inside, once: a second one does not cut the cleaning-up short."""
@@ -77,6 +87,28 @@ def emit(data: bytes, stdout: TextIO | None = None) -> None:
         while left:  # with PYTHONUNBUFFERED this is the bare descriptor, which may take only a part
             left = left[stdout.buffer.write(left) :]
         stdout.buffer.flush()
+
+
+def emit_live(data: bytes, stdout: TextIO, *, gives_up: Callable[[], bool]) -> None:
+    """Like `emit`, but a reader that does not read is waited for only until `gives_up`: then raises ReaderGone.
+
+    Written to the descriptor itself: a thread that waits inside a file object holds its lock, and the process could
+    not end without it.
+    """
+    try:
+        descriptor = stdout.fileno()
+    except (OSError, ValueError):
+        emit(data, stdout)  # no descriptor below it, as in a test: nothing there can block
+        return
+    with _failing_as_ours(stdout):
+        stdout.flush()
+        ready, left = select.poll(), memoryview(data)
+        ready.register(descriptor, select.POLLOUT)
+        while left:
+            while not ready.poll(_PATIENCE_MS):
+                if gives_up():
+                    raise ReaderGone("nobody reads")
+            left = left[os.write(descriptor, left[: select.PIPE_BUF]) :]  # as much as a pipe that is ready must take
 
 
 def flush() -> None:
@@ -119,6 +151,8 @@ def silence(stream: TextIO) -> None:
 def _failing_as_ours(stdout: TextIO) -> Iterator[None]:
     try:
         yield
+    except ReaderGone:
+        raise
     except BrokenPipeError as error:
         silence(stdout)
         raise ReaderGone(*error.args) from error

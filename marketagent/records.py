@@ -21,12 +21,16 @@ Share = Annotated[float, Ge(0), Le(1)]
 
 @dataclass(frozen=True, kw_only=True)
 class Begin:
-    """First line of a stream: which run of which command writes it, and since when."""
+    """First line of a stream: which run of which command writes it, and since when.
+
+    A `live` stream sends each record as it happens, and its end may be hours away or never come.
+    """
 
     run: str
     cmd: str
     at: str
     v: int = VERSION
+    live: bool = False
     kind: Literal["begin"] = "begin"
 
 
@@ -201,6 +205,53 @@ class StrategyInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bar:
+    """One closed bar of ``ma stream``, stored before it is written; `ts` is its start. Prices in USD, as traded."""
+
+    symbol: str
+    session: str
+    ts: str
+    timeframe: str
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    source: str
+    feed: str
+    kind: Literal["bar"] = "bar"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trade:
+    """One trade of ``ma stream``, at `ts`; `size` in shares. Trades are not stored."""
+
+    symbol: str
+    ts: str
+    price: float
+    size: float
+    exchange: str
+    source: str
+    feed: str
+    kind: Literal["trade"] = "trade"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quote:
+    """The best bid and offer of ``ma stream``, since `ts`; sizes as the vendor counts them. Quotes are not stored."""
+
+    symbol: str
+    ts: str
+    bid: float
+    bid_size: float
+    ask: float
+    ask_size: float
+    source: str
+    feed: str
+    kind: Literal["quote"] = "quote"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Setting:
     """One effective setting and where it comes from; the value of a secret is never shown."""
 
@@ -228,6 +279,9 @@ KINDS: dict[str, type] = {
     "position": Position,
     "backtest": Backtest,
     "strategy": StrategyInfo,
+    "bar": Bar,
+    "trade": Trade,
+    "quote": Quote,
     "setting": Setting,
     "row": Row,
 }

@@ -27,7 +27,7 @@ def read(data, **options):
 
 def resealed(*lines, **changes):
     """A stream of raw `lines` between a begin and an end that fits them, but for `changes`."""
-    begin = b'{"kind":"begin","run":"r","cmd":"score","at":"2026-11-20T21:05:00Z","v":1}\n'
+    begin = b'{"kind":"begin","run":"r","cmd":"score","at":"2026-11-20T21:05:00Z","v":1,"live":false}\n'
     body = begin + b"".join(lines)
     digest = hashlib.sha256(body).hexdigest()
     end = {"kind": "end", "run": "r", "cmd": "score", "n": len(lines), "sha256": digest, "status": "ok"}
@@ -45,7 +45,14 @@ def record(i=0, **changes):
 def test_a_stream_is_begin_records_end_with_the_hash_of_all_lines_before_the_end():
     lines = written(*TWO).splitlines(keepends=True)
     begin, first, _, end = (json.loads(line) for line in lines)
-    assert begin == {"kind": "begin", "run": "run-1", "cmd": "score", "at": "2026-11-20T21:05:00Z", "v": 1}
+    assert begin == {
+        "kind": "begin",
+        "run": "run-1",
+        "cmd": "score",
+        "at": "2026-11-20T21:05:00Z",
+        "v": 1,
+        "live": False,
+    }
     assert (first["kind"], first["i"], first["symbol"]) == ("decision", 0, "AAPL")
     assert (end["n"], end["status"], end["failed"]) == (2, "ok", [])
     assert end["sha256"] == hashlib.sha256(b"".join(lines[:-1])).hexdigest()

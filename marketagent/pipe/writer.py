@@ -2,7 +2,8 @@
 
 A stage that is killed writes no end; a stage that fails writes one with status ``error``. So the next stage
 can tell "nothing to do" from "nothing arrived". Lines are held back until the stage is done (or a megabyte is
-together): nothing is printed while the store is open.
+together): nothing is printed while the store is open. A live stream has no such end to wait for: what it writes
+is stored already, and each line goes out at once.
 """
 
 import csv
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
@@ -25,6 +27,7 @@ from marketagent.records import Begin, End, Failure, Status
 
 Format = Literal["auto", "table", "ndjson", "csv"]
 _CHUNK = 1 << 20
+_Send = Callable[[bytes, TextIO], None]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -53,10 +56,12 @@ class Out:
     """An open stream. Records go in through `write`, symbols that could not be served through `fail`.
 
     `up` is the end of the stream this stage read, `incomplete` why its input is not all there; either makes
-    the status ``partial`` unless `up` is ok. `curve` is drawn as a line below a table, and is no record.
+    the status ``partial`` unless `up` is ok. `curve` is drawn as a line below a table, and is no record. Once a live
+    stream `gives_up`, it waits no longer for a reader that does not read.
     """
 
     def __init__(self, write: Callable[[dict[str, Any]], None]) -> None:
+        self.gives_up = False
         self.up: End | None = None
         self.incomplete: str | None = None
         self.failed: list[Failure] = []
@@ -106,7 +111,8 @@ class sealed:  # noqa: N801 - used as a function: with sealed(...) as out
 
     `format` auto is a table on a terminal and NDJSON elsewhere. Tables and CSV have no begin and no end. An
     exception inside (also SIGINT and SIGTERM) seals the stream with status ``error`` and goes on. `raw` leaves
-    CSV cells alone that a spreadsheet would take for a formula. Raises ReaderGone and DiskError.
+    CSV cells alone that a spreadsheet would take for a formula. A `live` stream sends its begin now and each record
+    when it is written, a line on a terminal too. Raises ReaderGone and DiskError.
     """
 
     def __init__(
@@ -118,18 +124,21 @@ class sealed:  # noqa: N801 - used as a function: with sealed(...) as out
         at: datetime,
         stdout: TextIO | None = None,
         raw: bool = False,
+        live: bool = False,
     ) -> None:
         self._stdout = sys.stdout if stdout is None else stdout
         tty = self._stdout.isatty()
         chosen = format if format != "auto" else ("table" if tty else "ndjson")
         self._form: _Ndjson | _Table | _Csv
+        self._out = Out(lambda values: self._form.add(values))
+        send = partial(process.emit_live, gives_up=lambda: self._out.gives_up) if live else process.emit
         if chosen == "ndjson":
-            self._form = _Ndjson(Begin(run=run, cmd=cmd, at=instant_text(at)), self._stdout)
+            begin = Begin(run=run, cmd=cmd, at=instant_text(at), live=live)
+            self._form = _Ndjson(begin, self._stdout, send, at_once=live)
         elif chosen == "csv":
-            self._form = _Csv(self._stdout, raw=raw, tty=tty)
+            self._form = (_LiveCsv if live else _Csv)(self._stdout, send, raw=raw, tty=tty)
         else:
-            self._form = _Table(self._stdout)
-        self._out = Out(self._form.add)
+            self._form = (_LiveTable if live else _Table)(self._stdout, send)
 
     def __enter__(self) -> Out:
         return self._out
@@ -147,8 +156,9 @@ class sealed:  # noqa: N801 - used as a function: with sealed(...) as out
 
 
 class _Ndjson:
-    def __init__(self, begin: Begin, stdout: TextIO) -> None:
-        self._begin, self._stdout = begin, stdout
+    def __init__(self, begin: Begin, stdout: TextIO, send: _Send, *, at_once: bool) -> None:
+        self._begin, self._stdout, self._emit = begin, stdout, send
+        self._most = 0 if at_once else _CHUNK
         self._held = bytearray()
         self._hash = hashlib.sha256()
         self._broken = False
@@ -158,7 +168,7 @@ class _Ndjson:
         raw = line(values)
         self._hash.update(raw)
         self._held += raw
-        if len(self._held) >= _CHUNK:
+        if len(self._held) >= self._most:
             self._send()
 
     def close(self, out: Out, status: Status, error: str | None) -> None:
@@ -179,14 +189,14 @@ class _Ndjson:
 
     def _send(self) -> None:
         self._broken = True  # until the write is through: a signal may cut it anywhere
-        process.emit(bytes(self._held), self._stdout)
+        self._emit(bytes(self._held), self._stdout)
         self._held.clear()
         self._broken = False
 
 
 class _Table:
-    def __init__(self, stdout: TextIO) -> None:
-        self._stdout = stdout
+    def __init__(self, stdout: TextIO, send: _Send) -> None:
+        self._stdout, self._emit = stdout, send
         self._records: list[dict[str, Any]] = []
 
     def add(self, values: dict[str, Any]) -> None:
@@ -197,12 +207,25 @@ class _Table:
             return  # stderr has said why there is nothing
         screen = show.terminal(self._stdout)
         text = show.table(self._records, screen) + show.curve(out.curve, screen)
-        process.emit(text.encode(self._stdout.encoding or "utf-8", "replace"), self._stdout)
+        self._send(text)
+
+    def _send(self, text: str) -> None:
+        self._emit(text.encode(self._stdout.encoding or "utf-8", "replace"), self._stdout)
+
+
+class _LiveTable(_Table):
+    """A line a record, as it comes: nobody waits an hour for a table."""
+
+    def add(self, values: dict[str, Any]) -> None:
+        self._send(show.live_line(values))
+
+    def close(self, out: Out, status: Status, error: str | None) -> None:
+        """Every line is out."""
 
 
 class _Csv:
-    def __init__(self, stdout: TextIO, *, raw: bool, tty: bool) -> None:
-        self._stdout, self._raw, self._tty = stdout, raw, tty
+    def __init__(self, stdout: TextIO, send: _Send, *, raw: bool, tty: bool) -> None:
+        self._stdout, self._emit, self._raw, self._tty = stdout, send, raw, tty
         self._rows: list[dict[str, Any]] = []
 
     def add(self, values: dict[str, Any]) -> None:
@@ -212,8 +235,11 @@ class _Csv:
     def close(self, out: Out, status: Status, error: str | None) -> None:
         names = list(dict.fromkeys(name for row in self._rows for name in row))
         rows: list[list[Any]] = [[row.get(name) for name in names] for row in self._rows]
-        text = "".join(_csv_line([self._cell(value) for value in row]) for row in ([names, *rows] if names else []))
-        process.emit(text.encode("utf-8", "replace"), self._stdout)
+        self._send([names, *rows] if names else [])
+
+    def _send(self, rows: list[list[Any]]) -> None:
+        text = "".join(_csv_line([self._cell(value) for value in row]) for row in rows)
+        self._emit(text.encode("utf-8", "replace"), self._stdout)
 
     def _cell(self, value: Any) -> str:
         if value is None:
@@ -223,6 +249,24 @@ class _Csv:
         value = show.clean(value) if self._tty else value
         # A spreadsheet runs a text that starts like a formula; a headline must not.
         return f"'{value}" if not self._raw and value.startswith(_FORMULA) else value
+
+
+class _LiveCsv(_Csv):
+    """A row a record, as it comes. The first one names the columns: a stream as CSV is of one kind."""
+
+    def __init__(self, stdout: TextIO, send: _Send, *, raw: bool, tty: bool) -> None:
+        super().__init__(stdout, send, raw=raw, tty=tty)
+        self._names: list[str] = []
+
+    def add(self, values: dict[str, Any]) -> None:
+        super().add(values)
+        row = self._rows.pop()
+        header = [] if self._names else [list(row)]
+        self._names = self._names or list(row)
+        self._send([*header, [row.get(name) for name in self._names]])
+
+    def close(self, out: Out, status: Status, error: str | None) -> None:
+        """Every row is out."""
 
 
 def _csv_line(cells: list[str]) -> str:
