@@ -14,6 +14,7 @@ from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.records import StrategyInfo
 from marketagent.simulate import FILLS
 from marketagent.store import runs
+from marketagent.timeframes import DAY
 
 
 def run(
@@ -28,6 +29,7 @@ def run(
     benchmark: Annotated[str | None, typer.Option("--benchmark", help="A stored symbol to compare with.")] = None,
     fill: Annotated[str, typer.Option("--fill", help="next-open, next-close or same-close.")] = "next-open",
     fractional: options.Fractional = False,
+    timeframe: options.Timeframe = DAY,
     source: options.Source = None,
     known_at: options.KnownAt = None,
     equity: Annotated[
@@ -56,7 +58,13 @@ def run(
     if equity is not None and fills is not None and equity.resolve() == fills.resolve():
         raise UsageError(f"--equity and --fills both name {equity}")
     given = options.symbols_or_all(symbols, settings)
-    view = scoring.View(last, options.stored_source(source), options.instant(known_at, "--known-at"))
+    view = scoring.View(
+        last,
+        options.stored_source(source),
+        options.instant(known_at, "--known-at"),
+        options.timeframe(timeframe),
+        settings.now,
+    )
     wait = settings.busy_timeout_s
     decisions = scoring.decided(settings.home, loaded, chosen, given.symbols or None, view, timeout_s=wait)
     start = scoring.start_row(decisions.panel, first)

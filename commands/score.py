@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from marketagent import catalog, options, pipe, scoring
+from marketagent import catalog, live, options, pipe, scoring
 from marketagent import home as homes
 from marketagent.config import Settings
 from marketagent.errors import NoData
-from marketagent.store import market, runs
+from marketagent.store import runs
+from marketagent.timeframes import DAY
 
 
 def run(
@@ -18,11 +19,14 @@ def run(
     values: options.Set = None,
     as_of: Annotated[str | None, typer.Option("--as-of", help="Decide as on the close of this session.")] = None,
     known_at: options.KnownAt = None,
+    timeframe: options.Timeframe = DAY,
     source: options.Source = None,
     format: options.Format = "auto",
     raw: options.Raw = False,
 ) -> int:
-    """Decide on SYMBOLS, or on the symbols on stdin, as of their last stored session.
+    """Decide on SYMBOLS, or on the symbols on stdin, as of their last stored session (or bar, with --timeframe).
+
+    On the stream of ma stream it keeps running: each bar that closes is decided on, in a sealed stream of its own.
 
     Example: ma score AAPL MSFT --strategy momentum
     """
@@ -31,15 +35,20 @@ def run(
     loaded = catalog.load(strategy, settings.home)
     chosen = loaded.configured(options.pairs(values, "--set"))
     view = scoring.View(
-        options.day(as_of, "--as-of"), options.stored_source(source), options.instant(known_at, "--known-at")
+        options.day(as_of, "--as-of"),
+        options.stored_source(source),
+        options.instant(known_at, "--known-at"),
+        options.timeframe(timeframe),
+        settings.now,
     )
-    given = pipe.symbols_in(symbols, sys.stdin, settings.watchlists)
+    incoming = pipe.Incoming(sys.stdin)
+    if not symbols and incoming.is_live:
+        return live.score(incoming, live.Scorer(settings, loaded, chosen, view, format, raw))
+    given = pipe.symbols_in(symbols, incoming, settings.watchlists)
     if not given.symbols:
         raise NoData("no symbols; run: ma score AAPL MSFT, or pipe them in from ma fetch")
     wait = settings.busy_timeout_s
-    panel = market.read_panel(
-        settings.home, given.symbols, last=view.last, source=source, known_at=view.known_at, timeout_s=wait
-    )
+    panel = view.panel(settings.home, given.symbols, timeout_s=wait)
     scoring.require_session(settings.home, panel, view.last, timeout_s=wait)
     failed = {name: f"nothing is stored; run: ma fetch {name}" for name in given.symbols if name not in panel.symbols}
     failed |= scoring.unfit(settings.home, panel, chosen.warmup, view, timeout_s=wait)

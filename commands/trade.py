@@ -8,13 +8,15 @@ from typing import Annotated
 
 import typer
 
-from marketagent import options, paper, pipe, trading
+from marketagent import live_trade, options, paper, pipe, trading
 from marketagent.config import Settings
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 AccountName = Annotated[str | None, typer.Option("--account", help="The local paper account.")]
-MaxAge = Annotated[float | None, typer.Option("--max-age", help="Refuse a stream older than so many seconds.")]
+MaxAge = Annotated[
+    float | None, typer.Option("--max-age", help="Refuse a stream, or a bar within a day, older than so many seconds.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -38,6 +40,8 @@ def run(
 ) -> int:
     """Trade the decisions on stdin on the local paper account, each of them once.
 
+    On those of a running ma score it keeps running, and trades each round when it has arrived whole.
+
     Example: ma score AAPL MSFT --strategy momentum | ma trade --plan
     """
     if context.invoked_subcommand is not None:
@@ -51,8 +55,12 @@ def run(
         allow_short,
         options.one_of(fill, trading.FILLS, "--fill"),
     )
-    sealed = pipe.read(sys.stdin, kinds=("decision",), allow_filtered=allow_filtered)
     age = settings.max_age_s if max_age is None else options.at_least_0(max_age, "--max-age")
+    incoming = pipe.Incoming(sys.stdin)
+    if incoming.is_live:
+        trader = live_trade.Trader(settings, terms, age, allow_partial, allow_filtered, plan, format)
+        return live_trade.trade(incoming, trader)
+    sealed = pipe.read(incoming, kinds=("decision",), allow_filtered=allow_filtered)
     pipe.check(sealed, now=settings.now, max_age_s=age, allow_partial=allow_partial)
     wait = settings.busy_timeout_s
     if plan:

@@ -12,6 +12,7 @@ from marketagent.decision import Decisions
 from marketagent.orders import WHOLE
 from marketagent.panel import Array
 from marketagent.simulate import FILL, SILENT_SESSIONS, Simulation, simulate
+from marketagent.timeframes import DAY, bars_a_session
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,11 +62,15 @@ def backtest(
     )
     against = None if benchmark is None else _returns(benchmark, start)
     returns = metrics.session_returns(run.equity, cash)
-    return Backtest(decisions, run, returns, _measured(run, costs, cash, start, against), tuple(_notes(run, fill)))
+    a_year = metrics.SESSIONS * bars_a_session(decisions.panel.timeframe)
+    measured = _measured(run, costs, cash, start, against, a_year)
+    return Backtest(decisions, run, returns, measured, tuple(_notes(run, fill, decisions.panel.timeframe)))
 
 
-def _measured(run: Simulation, costs: Costs, cash: float, start: int, against: Array | None) -> dict[str, float | None]:
-    """Every metric; `costs_paid` is commissions and slippage in USD."""
+def _measured(
+    run: Simulation, costs: Costs, cash: float, start: int, against: Array | None, a_year: int
+) -> dict[str, float | None]:
+    """Every metric, with so many bars `a_year`; `costs_paid` is commissions and slippage in USD."""
     events = run.events
     filled = events.kind == FILL
     value = np.where(filled, np.abs(events.quantity) * events.price, 0.0)
@@ -73,7 +78,7 @@ def _measured(run: Simulation, costs: Costs, cash: float, start: int, against: A
     pnl = metrics.round_trips(events.column, events.quantity, events.price, events.commission, kind=_EVENT[events.kind])
     with np.errstate(divide="ignore", invalid="ignore"):  # a lost account has no exposure to speak of
         gross = np.where(run.equity > 0, run.exposure / run.equity, 0.0)
-    measured = metrics.summary(run.equity, cash, gross=gross, traded=traded, pnl=pnl, benchmark=against)
+    measured = metrics.summary(run.equity, cash, gross=gross, traded=traded, pnl=pnl, benchmark=against, periods=a_year)
     slip = costs.slippage_bps / 10_000
     slipped = np.where(filled, value * slip / (1 + np.sign(events.quantity) * slip), 0.0)
     return {**measured, "costs_paid": float(events.commission.sum() + slipped.sum())}
@@ -94,7 +99,7 @@ def _returns(close: Array, start: int) -> Array:
     return np.where(np.isfinite(change), change, 0.0)
 
 
-def _notes(run: Simulation, fill: str) -> list[str]:
+def _notes(run: Simulation, fill: str, timeframe: str) -> list[str]:
     notes = []
     if fill == "same-close":
         notes.append("fills at the close they were decided on: not tradable, for comparison only")
@@ -102,7 +107,8 @@ def _notes(run: Simulation, fill: str) -> list[str]:
         notes.append(f"closed at the last price after {SILENT_SESSIONS} sessions without a bar: {_named(run.closed)}")
     if run.unfilled:
         orders = "1 order was" if run.unfilled == 1 else f"{run.unfilled} orders were"
-        notes.append(f"{orders} not filled: no bar that day, or no cash")
+        when = "that day" if timeframe == DAY else "at the time"
+        notes.append(f"{orders} not filled: no bar {when}, or no cash")
     return notes
 
 

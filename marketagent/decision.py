@@ -2,7 +2,7 @@
 
     signals  = strategy.signals(panel, opinions)
     scored   = ensemble(signals, weights)
-    targets  = target_weights(act(scored), ...)      on the sessions the strategy is due, NaN elsewhere
+    targets  = target_weights(act(scored), ...)      on the rows the strategy is due, NaN elsewhere
 
 ``ma score`` writes the last row, ``ma backtest`` trades all rows. There is no second way to decide.
 """
@@ -45,6 +45,8 @@ class Decisions:
 
     def reasoning(self, t: int, n: int) -> str:
         action = ACTIONS[int(self.action[t, n])]
+        if not self.panel.has_bar[t, n]:
+            return f"{action} (no bar)"
         bars = int(self.panel.has_bar[: t + 1, n].sum())
         if bars < self.strategy.warmup:
             return f"{action} ({bars} bars are stored, the strategy needs {self.strategy.warmup})"

@@ -6,6 +6,7 @@
     MarketAgentError        1  failed
     ├─ UsageError           2  the command line asks for something that does not exist
     ├─ Refused              4  an input or an order was refused; nothing was done
+    │  └─ Stopped              and so would be what comes next
     ├─ BadData             65  a file or a stream cannot be understood; nothing of it was stored
     ├─ NoData              66  nothing stored yet that answers
     ├─ Unavailable         69  a provider does not answer
@@ -51,6 +52,10 @@ class UsageError(MarketAgentError):
 
 class Refused(MarketAgentError):
     exit_code = Exit.REFUSED
+
+
+class Stopped(Refused):
+    """Refused for a reason that will not pass by itself: whoever trades a series of streams tries none after it."""
 
 
 class BadData(MarketAgentError):

@@ -2,7 +2,8 @@
 
 `returns` is (T,), one simple return a session, oldest first and without NaN; a `benchmark` has the same shape.
 A metric is a plain float, or None where it is not defined (too few sessions, nothing to divide by): never NaN
-or infinity, which JSON does not have. A year has 252 sessions. Where empyrical defines a metric, its
+or infinity, which JSON does not have. A year has 252 sessions, and `periods` is how many returns a year has: 252 of
+days, 390 times as many of minutes. Where empyrical defines a metric, its
 definition is taken, so that a result can be compared with any other study that uses it.
 """
 
@@ -37,6 +38,7 @@ def summary(
     pnl: Array,
     benchmark: Array | None = None,
     risk_free: float = 0.0,
+    periods: int = SESSIONS,
 ) -> dict[str, Metric]:
     """Every metric of this file, by its name.
 
@@ -47,18 +49,18 @@ def summary(
     against = None if benchmark is None else _checked(benchmark)
     return {
         "total_return": total_return(returns),
-        "cagr": cagr(returns),
-        "volatility": volatility(returns),
-        "sharpe": sharpe(returns, risk_free),
-        "sortino": sortino(returns, risk_free),
-        "calmar": calmar(returns),
+        "cagr": cagr(returns, periods),
+        "volatility": volatility(returns, periods),
+        "sharpe": sharpe(returns, risk_free, periods),
+        "sortino": sortino(returns, risk_free, periods),
+        "calmar": calmar(returns, periods),
         "max_drawdown": max_drawdown(returns),
-        "drawdown_days": drawdown_days(returns),
-        "alpha": None if against is None else alpha(returns, against, risk_free),
+        "drawdown_days": drawdown_days(returns, periods),
+        "alpha": None if against is None else alpha(returns, against, risk_free, periods),
         "beta": None if against is None else beta(returns, against),
         "information_ratio": None if against is None else information_ratio(returns, against),
         "exposure": exposure(gross),
-        "turnover": turnover(traded, equity),
+        "turnover": turnover(traded, equity, periods),
         "trades": trades(pnl),
         "win_rate": win_rate(pnl),
         "profit_factor": profit_factor(pnl),
@@ -93,46 +95,46 @@ def total_return(returns: Array) -> Metric:
         return _defined(np.prod(returns + 1) - 1) if len(returns) else None
 
 
-def cagr(returns: Array) -> Metric:
+def cagr(returns: Array, periods: int = SESSIONS) -> Metric:
     """Compound annual growth rate; None if it is beyond any float, as of a few good sessions it may be."""
     returns = _checked(returns)
     if not len(returns):
         return None
     with np.errstate(over="ignore", invalid="ignore"):
-        return _defined(np.prod(returns + 1) ** (SESSIONS / len(returns)) - 1)
+        return _defined(np.prod(returns + 1) ** (periods / len(returns)) - 1)
 
 
-def volatility(returns: Array) -> Metric:
+def volatility(returns: Array, periods: int = SESSIONS) -> Metric:
     """Annualised sample standard deviation (ddof=1), as a fraction."""
     returns = _checked(returns)
-    return _defined(_deviation(returns) * np.sqrt(SESSIONS)) if len(returns) > 1 else None
+    return _defined(_deviation(returns) * np.sqrt(periods)) if len(returns) > 1 else None
 
 
-def sharpe(returns: Array, risk_free: float = 0.0) -> Metric:
-    """Annualised mean excess return a unit of volatility; `risk_free` a year, earned in 252 equal parts.
+def sharpe(returns: Array, risk_free: float = 0.0, periods: int = SESSIONS) -> Metric:
+    """Annualised mean excess return a unit of volatility; `risk_free` a year, earned in `periods` equal parts.
 
     Sharpe, The Sharpe ratio, Journal of Portfolio Management 21 (1994).
     """
-    ratio = _mean_to_deviation(_checked(returns) - risk_free / SESSIONS)
-    return None if ratio is None else ratio * float(np.sqrt(SESSIONS))
+    ratio = _mean_to_deviation(_checked(returns) - risk_free / periods)
+    return None if ratio is None else ratio * float(np.sqrt(periods))
 
 
-def sortino(returns: Array, risk_free: float = 0.0) -> Metric:
+def sortino(returns: Array, risk_free: float = 0.0, periods: int = SESSIONS) -> Metric:
     """Annualised mean excess return a unit of downside deviation; None if no session was below `risk_free`.
 
     The deviation is from `risk_free` and over all sessions, those above it counting 0. Sortino and Price,
     Performance measurement in a downside risk framework, Journal of Investing 3 (1994).
     """
-    excess = _checked(returns) - risk_free / SESSIONS
+    excess = _checked(returns) - risk_free / periods
     if len(excess) < 2:
         return None
     downside = np.sqrt(np.mean(np.minimum(excess, 0.0) ** 2))
-    return _ratio(np.mean(excess) * np.sqrt(SESSIONS), downside)
+    return _ratio(np.mean(excess) * np.sqrt(periods), downside)
 
 
-def calmar(returns: Array) -> Metric:
+def calmar(returns: Array, periods: int = SESSIONS) -> Metric:
     """CAGR a unit of maximum drawdown; None without a drawdown. Young, Futures 20 (1991)."""
-    growth, fall = cagr(returns), max_drawdown(returns)
+    growth, fall = cagr(returns, periods), max_drawdown(returns)
     return None if growth is None or fall is None else _ratio(growth, -fall)
 
 
@@ -146,7 +148,7 @@ def max_drawdown(returns: Array) -> Metric:
     return _defined(np.min(_drawdowns(returns))) if len(returns) else None
 
 
-def drawdown_days(returns: Array) -> Metric:
+def drawdown_days(returns: Array, periods: int = SESSIONS) -> Metric:
     """The longest stretch, in sessions, spent below a previous peak; the start is a peak.
 
     >>> drawdown_days(np.array([0.25, -0.5, 0.5, 1.0, -0.1]))
@@ -156,7 +158,7 @@ def drawdown_days(returns: Array) -> Metric:
     if not len(returns):
         return None
     peaks = np.flatnonzero(np.concatenate([[True], _drawdowns(returns) >= -LEVEL, [True]]))
-    return float(np.max(np.diff(peaks)) - 1)
+    return float((np.max(np.diff(peaks)) - 1) * SESSIONS / periods)
 
 
 def beta(returns: Array, benchmark: Array) -> Metric:
@@ -169,8 +171,8 @@ def beta(returns: Array, benchmark: Array) -> Metric:
     return None if variance < 1e-30 else _ratio(np.mean(deviation * returns), variance)
 
 
-def alpha(returns: Array, benchmark: Array, risk_free: float = 0.0) -> Metric:
-    """Annualised return left after the benchmark's part in it, compounded over 252 sessions.
+def alpha(returns: Array, benchmark: Array, risk_free: float = 0.0, periods: int = SESSIONS) -> Metric:
+    """Annualised return left after the benchmark's part in it, compounded over the `periods` of a year.
 
     Jensen, The performance of mutual funds in the period 1945-1964, Journal of Finance 23 (1968).
     """
@@ -178,13 +180,13 @@ def alpha(returns: Array, benchmark: Array, risk_free: float = 0.0) -> Metric:
     slope = beta(returns, benchmark)
     if slope is None:
         return None
-    free = risk_free / SESSIONS
+    free = risk_free / periods
     with np.errstate(over="ignore"):
-        return _defined((np.mean(returns - free - slope * (benchmark - free)) + 1) ** SESSIONS - 1)
+        return _defined((np.mean(returns - free - slope * (benchmark - free)) + 1) ** periods - 1)
 
 
 def information_ratio(returns: Array, benchmark: Array) -> Metric:
-    """Mean return above the benchmark a unit of its deviation, a session: not annualised.
+    """Mean return above the benchmark a unit of its deviation, a period: not annualised.
 
     empyrical calls it excess_sharpe. Grinold and Kahn, Active Portfolio Management (1999), times sqrt(252).
     """
@@ -198,7 +200,7 @@ def exposure(gross: Array) -> Metric:
     return _defined(np.mean(gross)) if len(gross) else None
 
 
-def turnover(traded: Array, equity: Array) -> Metric:
+def turnover(traded: Array, equity: Array, periods: int = SESSIONS) -> Metric:
     """How often a year the account is traded: `traded` value of buys and sales (T,) over the mean equity.
 
     >>> turnover(np.full(252, 10.0), np.full(252, 100.0))
@@ -207,7 +209,7 @@ def turnover(traded: Array, equity: Array) -> Metric:
     traded, equity = _checked_pair(traded, equity)
     if not len(traded) or np.mean(equity) <= 0:
         return None
-    return _ratio(np.sum(traded) / np.mean(equity), len(traded) / SESSIONS)
+    return _ratio(np.sum(traded) / np.mean(equity), len(traded) / periods)
 
 
 def trades(pnl: Array) -> Metric:

@@ -13,6 +13,7 @@ import typer
 from marketagent import pipe
 from marketagent.config import CONFIG, Settings
 from marketagent.errors import BadConfig, NoData, UsageError, did_you_mean
+from marketagent.timeframes import TIMEFRAMES
 
 if TYPE_CHECKING:
     from marketagent import costs
@@ -32,6 +33,7 @@ Set = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the strategy; repeatable.", show_default=False),
 ]
 Source = Annotated[str | None, typer.Option("--source", help="Take the bars of this source only.")]
+Timeframe = Annotated[str, typer.Option("--timeframe", help="1d, 1h, 30m, 15m, 5m or 1m: the bars to decide on.")]
 KnownAt = Annotated[
     str | None, typer.Option("--known-at", help="Only what the store knew at this instant (UTC, RFC 3339).")
 ]
@@ -121,6 +123,11 @@ def one_of(value: str, known: Sequence[str], option: str) -> str:
     if value not in known:
         raise UsageError(f"{option} {value!r} is none of {', '.join(known)}{did_you_mean(value, known)}")
     return value
+
+
+def timeframe(text: str) -> str:
+    """`text` if it is a timeframe; raises UsageError with the nearest one."""
+    return one_of(text, tuple(TIMEFRAMES), "--timeframe")
 
 
 def positive(value: float, option: str) -> float:

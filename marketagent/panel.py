@@ -1,5 +1,9 @@
 """The panel: prices of N symbols over T sessions, as traded and adjusted, and the events between them.
 
+A row is a session, or, where `timeframe` is not ``1d``, a bar within one: all of its regular hours are rows, named by
+the instant (UTC) they start at. What this file says of sessions holds of such rows; splits and dividends stand at the
+first row of their session.
+
 Adjusted prices are anchored at a symbol's first bar and run forward:
 
     factor[t] = factor[t-1] * split[t] * (1 + dividend[t] / close[t])      factor[first bar] = 1
@@ -49,7 +53,7 @@ class Raw:
 
 @dataclass(frozen=True)
 class Panel:
-    """N symbols over T sessions, oldest first.
+    """N symbols over T rows, oldest first; `sessions` names the rows: dates, or instants in UTC (see ``timeframes``).
 
     `split` holds new shares per old one on the ex-date (1 elsewhere), `dividend` USD per share as traded on the
     ex-date (0 elsewhere), for shares held over the previous close. `sources` says whose bars each symbol's are.
@@ -62,6 +66,16 @@ class Panel:
     dividend: Array
     sources: tuple[str, ...] = ()
     timeframe: str = "1d"
+
+    @property
+    def days(self) -> Sessions:
+        """(T,): the session of each row."""
+        return self.sessions.astype("datetime64[D]")
+
+    @cached_property
+    def session_number(self) -> NDArray[np.int64]:
+        """(T,): how many sessions there were before that of each row."""
+        return _read_only(np.cumsum(np.diff(self.days, prepend=self.days[:1]) > np.timedelta64(0, "D")))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -131,6 +145,15 @@ class Panel:
     def head(self, rows: int) -> "Panel":
         """The first `rows` sessions, as if the rest had not happened."""
         return self._of(lambda values: values[:rows])
+
+    def extended(self, sessions: Sessions) -> "Panel":
+        """The same panel with `sessions` after its own, which have no bar yet, on arrays of its own."""
+        made = empty(np.concatenate([self.sessions, sessions]), self.symbols, self.sources, self.timeframe)
+        rows = len(self.sessions)
+        for name in Raw.__dataclass_fields__:
+            getattr(made.raw, name)[:rows] = getattr(self.raw, name)
+        made.split[:rows], made.dividend[:rows] = self.split, self.dividend
+        return made
 
     def only(self, symbols: Sequence[str]) -> "Panel":
         """The same sessions with some of the symbols, in the order they have here."""

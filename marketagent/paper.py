@@ -5,39 +5,69 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from marketagent import home as homes
 from marketagent import journal, trading
 from marketagent.brokers.local import Account, Ticket, advance, fill_at_close
-from marketagent.errors import BadConfig, MarketAgentError, NoData, Refused
+from marketagent.decided import Stream, one_session
+from marketagent.errors import BadConfig, MarketAgentError, NoData, Stopped
 from marketagent.journal import Journal
 from marketagent.pipe import Sealed
 from marketagent.records import CASH, Decision, Order, Position
 from marketagent.show import say
 from marketagent.store import runs
 from marketagent.store.market import Market, read_market
-from marketagent.trading import Stream, Terms
+from marketagent.timeframes import DAY, bar_of, bar_text, session_of
+from marketagent.trading import Terms
 
 HALT = "HALT"
+_LOOK_BACK = timedelta(days=14)  # more than the sessions after which what does not trade is gone (simulate, rule 4)
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
 def trade(home: Path, sealed: Sealed, terms: Terms, now: datetime, *, timeout_s: float) -> list[Order]:
     """Trade the decisions of `sealed`, each once; returns the orders of this run as they stand afterwards."""
     with _account(home, terms, timeout_s, write=True) as book:
-        trading.refuse_done(book, sealed.begin.run, terms.account)
-        stream = _stream(sealed, terms)
-        if stream is None:
+        cids = _traded(home, book, sealed, terms, now, timeout_s)
+        if cids is None:
             return []
-        _say_decided(book, stream, terms)
-        cids = trading.trade(book, stream, _market(home, book, stream, terms, timeout_s), terms, now)
         everything = _orders(book, terms.account)
         _copy(home, everything, timeout_s)
     return [order(row) for row in everything if row["cid"] in cids]
+
+
+def trade_live(home: Path, sealed: Sealed, terms: Terms, now: datetime, *, timeout_s: float) -> list[Order]:
+    """One round of a series: `trade`, less the copy for study (see `copy_round`). The orders that the rounds before left
+    waiting are among the result as they were settled now."""
+    with _account(home, terms, timeout_s, write=True) as book:
+        if _traded(home, book, sealed, terms, now, timeout_s) is None:
+            return []
+        return [order(row) for row in _orders(book, terms.account, changed_at=now)]
+
+
+def copy_round(home: Path, account: str, at: datetime, *, timeout_s: float) -> None:
+    """Bring the copy for study up to date with the orders that the round of the instant `at` changed."""
+    with journal.opened(home, timeout_s=timeout_s) as book:
+        changed = _orders(book, account, changed_at=at)
+    _copy(home, changed, timeout_s)
+
+
+def _traded(
+    home: Path, book: Journal, sealed: Sealed, terms: Terms, now: datetime, timeout_s: float
+) -> list[str] | None:
+    """The client order ids of the stream's orders, None where there was nothing to decide."""
+    trading.refuse_done(book, sealed.begin.run, terms.account)
+    stream = _stream(sealed, terms)
+    if stream is None:
+        return None
+    trading.refuse_mixed(book, stream, terms.account)
+    _say_decided(book, stream, terms)
+    return trading.trade(book, stream, _market(home, book, stream, terms, timeout_s), terms, now)
 
 
 def plan(home: Path, sealed: Sealed, terms: Terms, *, timeout_s: float) -> list[Order]:
@@ -47,6 +77,7 @@ def plan(home: Path, sealed: Sealed, terms: Terms, *, timeout_s: float) -> list[
         stream = _stream(sealed, terms)
         if stream is None:
             return []
+        trading.refuse_mixed(book, stream, terms.account)
         _say_decided(book, stream, terms)
         market = _market(home, book, stream, terms, timeout_s)
         account = trading.read_account(book, terms, stream.session)
@@ -72,14 +103,21 @@ def positions(home: Path, account: str, *, timeout_s: float) -> list[Position]:
         held = book.rows("SELECT * FROM positions WHERE account = ? ORDER BY symbol", (account,))
     if not owner:
         raise _untraded(account)
-    cash, session = owner[0]["cash"], owner[0]["settled_through"]
+    cash, (session, ts) = owner[0]["cash"], _session_and_ts(owner[0]["settled_through"])
     equity = cash + sum(row["quantity"] * row["price"] for row in held)
 
     def position(symbol: str, quantity: float, price: float) -> Position:
         value = quantity * price
         share = value / equity if equity > 0 else None
         return Position(
-            account=account, symbol=symbol, quantity=quantity, price=price, value=value, weight=share, session=session
+            account=account,
+            symbol=symbol,
+            quantity=quantity,
+            price=price,
+            value=value,
+            weight=share,
+            session=session,
+            ts=ts,
         )
 
     return [position(row["symbol"], row["quantity"], row["price"]) for row in held] + [position(CASH, cash, 1.0)]
@@ -98,7 +136,22 @@ def orders(home: Path, account: str, *, timeout_s: float) -> list[Order]:
 
 def order(row: sqlite3.Row) -> Order:
     """A row of the journal as a record."""
-    return Order(**{field.name: row[field.name] for field in fields(Order) if field.name != "kind"})
+    named = _named(row)
+    return Order(**{field.name: named[field.name] for field in fields(Order) if field.name != "kind"})
+
+
+def _named(row: sqlite3.Row) -> dict[str, Any]:
+    """A row of the journal with its bars as records name them: the session, and the instant within it."""
+    session, ts = _session_and_ts(row["session"])
+    fill_session, fill_ts = _session_and_ts(row["fill_session"])
+    return {**dict(row), "session": session, "ts": ts, "fill_session": fill_session, "fill_ts": fill_ts}
+
+
+def _session_and_ts(bar: str | None) -> tuple[str | None, str | None]:
+    if bar is None:
+        return None, None
+    session = session_of(bar_of(bar)).isoformat()
+    return session, None if bar == session else bar
 
 
 def _untraded(account: str) -> NoData:
@@ -113,7 +166,7 @@ def _account(home: Path, terms: Terms, timeout_s: float, *, write: bool) -> Iter
     with trading.locked(home, terms.account, timeout_s):
         # Looked for with the account locked: whoever stopped trading while we waited for it meant us, too.
         if write and (home / HALT).exists():
-            raise Refused(f"{home / HALT} exists: all trading is stopped; remove the file to go on")
+            raise Stopped(f"{home / HALT} exists: all trading is stopped; remove the file to go on")
         with journal.opened(home, timeout_s=timeout_s) as book:
             yield book
 
@@ -123,14 +176,14 @@ def _say_decided(book: Journal, stream: Stream, terms: Terms) -> None:
     before = trading.read_decided(book, terms.account, stream) & {each.symbol for each in stream.decisions}
     if before and not trading.is_begun(book, stream):
         say(
-            f"{len(before)} of {len(stream.decisions)} decisions of {stream.strategy} on {stream.session} were traded"
+            f"{len(before)} of {len(stream.decisions)} decisions of {stream.strategy} on {bar_text(stream.session)} were traded"
             " before and count once: nothing more is ordered for them"
         )
 
 
 def _copy(home: Path, rows: Sequence[sqlite3.Row], timeout_s: float) -> None:
     try:
-        runs.copy_orders(home, [dict(row) for row in rows], timeout_s=timeout_s)
+        runs.copy_orders(home, [_named(row) for row in rows], timeout_s=timeout_s)
     except MarketAgentError as error:
         # The orders are placed and in the journal: that their copy for study failed must not read as if they were not.
         say(f"{error}; the orders are in the journal, the copy for study follows with the next ma trade")
@@ -139,7 +192,7 @@ def _copy(home: Path, rows: Sequence[sqlite3.Row], timeout_s: float) -> None:
 def _stream(sealed: Sealed, terms: Terms) -> Stream | None:
     known = {field.name for field in fields(Decision)}
     decisions = [Decision(**{k: v for k, v in record.items() if k in known}) for record in sealed.records]
-    return trading.one_session(sealed.begin.run, decisions, allow_short=terms.allow_short)
+    return one_session(sealed.begin.run, decisions, allow_short=terms.allow_short)
 
 
 def _market(home: Path, book: Journal, stream: Stream, terms: Terms, timeout_s: float) -> Market:
@@ -147,7 +200,9 @@ def _market(home: Path, book: Journal, stream: Stream, terms: Terms, timeout_s: 
     account = trading.read_account(book, terms, stream.session)
     held = {*account.shares, *(ticket.symbol for ticket in account.waiting)}
     symbols = {decision.symbol for decision in stream.decisions} | held
-    market = read_market(home, sorted(symbols), timeout_s=timeout_s)
+    # Of minutes only those the account has still to live through, and the newest prices before: years of them are many.
+    since = None if stream.timeframe == DAY else session_of(account.session) - _LOOK_BACK
+    market = read_market(home, sorted(symbols), timeframe=stream.timeframe, since=since, timeout_s=timeout_s)
     # A store made anew may lack what the account holds: it would be valued, or written down, without it.
     market.require(account.session, held)
     missing = sorted({decision.symbol for decision in stream.decisions} - set(market.panel.symbols))
@@ -155,7 +210,8 @@ def _market(home: Path, book: Journal, stream: Stream, terms: Terms, timeout_s: 
         raise NoData(f"no bars are stored of {', '.join(missing)}; run: ma fetch {' '.join(missing)}")
     row = market.panel.row(np.datetime64(stream.session))
     if row < 0 or market.panel.sessions[row].astype(date) != stream.session:
-        raise NoData(f"no bars are stored for {stream.session}, the session decided on")
+        what = "session" if stream.timeframe == DAY else f"{stream.timeframe} bar"
+        raise NoData(f"no bars are stored for {bar_text(stream.session)}, the {what} decided on")
     return market
 
 
@@ -174,11 +230,13 @@ def _foreseen(account: Account, mine: frozenset[str], market: Market, terms: Ter
 
 
 def _planned(account: str, stream: Stream, ticket: Ticket) -> Order:
+    session, ts = _session_and_ts(bar_text(stream.session))
+    fill_session, fill_ts = _session_and_ts(bar_text(ticket.fill_session) if ticket.fill_session else None)
     return Order(
         cid=ticket.cid,
         account=account,
         strategy=stream.strategy,
-        session=stream.session.isoformat(),
+        session=session or "",
         symbol=ticket.symbol,
         side="buy" if ticket.quantity > 0 else "sell",
         quantity=abs(ticket.quantity),
@@ -186,10 +244,17 @@ def _planned(account: str, stream: Stream, ticket: Ticket) -> Order:
         filled_quantity=ticket.filled,
         fill_price=ticket.price,
         commission=ticket.commission,
-        fill_session=ticket.fill_session.isoformat() if ticket.fill_session else None,
+        fill_session=fill_session,
         reason=ticket.reason,
+        ts=ts,
+        fill_ts=fill_ts,
     )
 
 
-def _orders(book: Journal, account: str) -> list[sqlite3.Row]:
-    return book.rows("SELECT * FROM orders WHERE account = ? ORDER BY session, symbol, cid", (account,))
+def _orders(book: Journal, account: str, *, changed_at: datetime | None = None) -> list[sqlite3.Row]:
+    """The orders of `account`, or those that the run of this instant was the last to change."""
+    at = None if changed_at is None else trading.instant(changed_at)
+    return book.rows(
+        "SELECT * FROM orders WHERE account = ? AND updated_at = coalesce(?, updated_at) ORDER BY session, symbol, cid",
+        (account, at),
+    )

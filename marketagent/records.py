@@ -109,7 +109,7 @@ class Opinion:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What a strategy wants of one symbol on the close of one session.
+    """What a strategy wants of one symbol on the close of one session, or of the bar within it that starts at `ts`.
 
     `weight` is the wanted share of the account's equity; None means leave the position alone.
     """
@@ -129,12 +129,16 @@ class Decision:
     source: str
     reasoning: str
     signals: dict[str, Opinion]
+    ts: str | None = None
     kind: Literal["decision"] = "decision"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """One order of ``ma trade``: planned, waiting, or settled. Money in USD, `quantity` in shares."""
+    """One order of ``ma trade``: planned, waiting, or settled. Money in USD, `quantity` in shares.
+
+    `ts` and `fill_ts` are the bars within the sessions that it was decided on and filled at, if it was by such bars.
+    """
 
     cid: str
     account: str
@@ -149,6 +153,8 @@ class Order:
     commission: float = 0.0
     fill_session: str | None = None
     reason: str = ""
+    ts: str | None = None
+    fill_ts: str | None = None
     kind: Literal["order"] = "order"
 
 
@@ -163,12 +169,14 @@ class Position:
     value: float
     weight: float | None
     session: str | None
+    ts: str | None = None
     kind: Literal["position"] = "position"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backtest:
-    """One simulated run: what was run, on what, and how it did. Metrics without a value are None."""
+    """One simulated run: what was run, on what, and how it did. Metrics without a value are None; `bars` within the
+    `sessions` are counted where `timeframe` is not 1d."""
 
     run: str
     strategy: str
@@ -188,6 +196,8 @@ class Backtest:
     benchmark: str | None
     metrics: dict[str, float | None]
     notes: list[str] = field(default_factory=list)
+    timeframe: str = "1d"
+    bars: int | None = None
     kind: Literal["backtest"] = "backtest"
 
 

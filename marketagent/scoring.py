@@ -1,7 +1,7 @@
 """From the store to decisions: what ``ma score`` and ``ma backtest`` do before they part ways."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -21,22 +21,39 @@ from marketagent.store.market import data_hash, read_panel, read_quarantined, re
 from marketagent.store.opinions import read_opinions
 from marketagent.strategy import Strategy
 from marketagent.symbols import checked
+from marketagent.timeframes import DAY, bar_text, session_of
 
 
 @dataclass(frozen=True)
 class View:
-    """Which facts to decide on: sessions up to `last`, one source or the best, and what was known at an instant."""
+    """Which facts to decide on: sessions up to `last`, one source or the best, what was known at an instant, and which
+    bars, of those that have closed by `now`."""
 
     last: date | None = None
     source: str | None = None
     known_at: datetime | None = None
+    timeframe: str = DAY
+    now: datetime | None = None
+
+    def panel(self, home: Path, symbols: Sequence[str] | None, *, timeout_s: float) -> Panel:
+        """The panel of `symbols`, all stored if None; raises NoData without a bar."""
+        return read_panel(
+            home,
+            symbols,
+            last=self.last,
+            source=self.source,
+            known_at=self.known_at,
+            timeframe=self.timeframe,
+            now=self.now,
+            timeout_s=timeout_s,
+        )
 
 
 def decided(
     home: Path, loaded: Loaded, strategy: Strategy, symbols: Sequence[str] | None, view: View, *, timeout_s: float
 ) -> Decisions:
     """The decisions of `strategy` over all sessions of `view`, from each symbol's first stored bar on."""
-    panel = read_panel(home, symbols, last=view.last, source=view.source, known_at=view.known_at, timeout_s=timeout_s)
+    panel = view.panel(home, symbols, timeout_s=timeout_s)
     return decided_on(home, loaded, strategy, panel, view, timeout_s=timeout_s)
 
 
@@ -51,7 +68,7 @@ def decided_on(
 
 def require_session(home: Path, panel: Panel, asked: date | None, *, timeout_s: float) -> None:
     """Raise NoData when the panel does not end on the session `asked` for."""
-    last = panel.sessions[-1].astype(date)
+    last = panel.days[-1].astype(date)
     if asked is None or last == asked:
         return
     session = read_session_before(home, asked, timeout_s=timeout_s)
@@ -61,10 +78,10 @@ def require_session(home: Path, panel: Panel, asked: date | None, *, timeout_s: 
 
 
 def unfit(home: Path, panel: Panel, warmup: int, view: View, *, timeout_s: float) -> dict[str, str]:
-    """Symbols that must not be decided on at the panel's last session, each with the reason.
+    """Symbols that must not be decided on at the panel's last row, each with the reason.
 
-    Those without a bar on it, or with a refused row among the bars the strategy looks at. One that is too young is
-    decided on like in the backtest: it holds.
+    Those without a bar on its session, or with a refused row among the bars the strategy looks at. One that is too
+    young, or that did not trade in this very minute, is decided on like in the backtest: it holds.
     """
     bad = read_quarantined(home, panel, known_at=view.known_at, timeout_s=timeout_s)
     reasons: dict[str, str] = {}
@@ -75,12 +92,13 @@ def unfit(home: Path, panel: Panel, warmup: int, view: View, *, timeout_s: float
         if refused:
             t = max(refused)
             reasons[symbol] = (
-                f"its row of {panel.sessions[t]} was refused, within the {warmup} bars the strategy needs:"
+                f"its row of {bar_text(panel.sessions[t].astype(date))} was refused, within the {warmup} bars the strategy needs:"
                 f" {refused[t]} (ma sql 'from quarantine')"
             )
-        elif rows[-1] != len(panel.sessions) - 1:
-            last = panel.sessions[-1]
-            reasons[symbol] = f"no bar on {last}; its last is {panel.sessions[rows[-1]]}; run: ma fetch {symbol}"
+        elif panel.days[rows[-1]] != panel.days[-1]:
+            how = "" if panel.timeframe == DAY else f" --timeframe {panel.timeframe}"
+            last, its = panel.days[-1], panel.days[rows[-1]]
+            reasons[symbol] = f"no bar on {last}; its last is {its}; run: ma fetch {symbol}{how}"
     return reasons
 
 
@@ -93,12 +111,13 @@ def records(
     """
     panel, strategy = decisions.panel, decisions.strategy
     t = len(panel.sessions) - 1
+    bar = panel.sessions[t].astype(date)
     for n, symbol in enumerate(panel.symbols):
         if symbol in unfit:
             continue
         yield Decision(
             symbol=symbol,
-            session=str(panel.sessions[t]),
+            session=session_of(bar).isoformat(),
             action=ACTIONS[int(decisions.action[t, n])],
             score=_number(decisions.score[t, n]),
             confidence=float(decisions.confidence[t, n]),
@@ -119,6 +138,7 @@ def records(
                 )
                 for name, signal in decisions.signals.items()
             },
+            ts=None if panel.timeframe == DAY else bar_text(bar),
         )
 
 
@@ -128,7 +148,7 @@ def start_row(panel: Panel, first: date | None) -> int:
         return 0
     row = int(np.searchsorted(panel.sessions, np.datetime64(first)))
     if row >= len(panel.sessions):
-        raise NoData(f"no bars are stored from {first} on; the last session looked at is {panel.sessions[-1]}")
+        raise NoData(f"no bars are stored from {first} on; the last session looked at is {panel.days[-1]}")
     return row
 
 
@@ -136,12 +156,12 @@ def read_benchmark(home: Path, panel: Panel, symbol: str | None, view: View, *, 
     """(T,) adjusted closes of `symbol` on the sessions of `panel`, None without a symbol."""
     if symbol is None:
         return None
-    other = read_panel(home, [checked(symbol)], last=view.last, known_at=view.known_at, timeout_s=timeout_s)
+    other = replace(view, source=None).panel(home, [checked(symbol)], timeout_s=timeout_s)
     close = np.full(len(panel.sessions), np.nan)
     _, here, there = np.intersect1d(panel.sessions, other.sessions, return_indices=True)
     close[here] = other.close[there, 0]
     if not len(here):
-        raise NoData(f"benchmark {symbol} has no bar between {panel.sessions[0]} and {panel.sessions[-1]}")
+        raise NoData(f"benchmark {symbol} has no bar between {panel.days[0]} and {panel.days[-1]}")
     return close
 
 
@@ -158,15 +178,16 @@ def backtest_record(
 ) -> BacktestRecord:
     """What is printed and kept of a backtest."""
     decisions, simulation = result.decisions, result.simulation
+    days, timeframe = simulation.sessions.astype("datetime64[D]"), decisions.panel.timeframe
     return BacktestRecord(
         run=run,
         strategy=loaded.name,
         strategy_hash=loaded.hash,
         params=decisions.strategy.params(),
         symbols=len(decisions.panel.symbols),
-        first=str(simulation.sessions[0]),
-        last=str(simulation.sessions[-1]),
-        sessions=len(simulation.sessions),
+        first=str(days[0]),
+        last=str(days[-1]),
+        sessions=len(np.unique(days)),
         cash=cash,
         equity=float(simulation.equity[-1]),
         costs=costs.name,
@@ -177,6 +198,8 @@ def backtest_record(
         benchmark=benchmark,
         metrics=result.metrics,
         notes=list(result.notes),
+        timeframe=timeframe,
+        bars=None if timeframe == DAY else len(days),
     )
 
 

@@ -15,6 +15,9 @@ It is written as the definition of what a backtest means here. Session by sessio
     commission: there is no order, the holder is paid out. The result names it.
 5.  Orders for the next session are sized at this close, from equity, shares and target weights.
 
+Of bars within a day, all this is done bar by bar: an order lives one bar, splits and dividends come before the first
+bar of their session, and rule 4 closes at the first bar of the fifth session.
+
 Equity is cash plus positions at every close. In a long-only run cash never goes below zero. What happens on a
 session does not depend on later ones, with one exception that is meant: rule 4 looks ahead whether a silent symbol
 trades again, so that a halt of weeks ends for the holder at the price it reopens at, not before. The same
@@ -116,6 +119,16 @@ def after_split(quantity: Array, split: Array, steps: float) -> Array:
     return np.where(split == 1.0, quantity, whole)
 
 
+def silent_from(panel: Panel) -> NDArray[np.int64]:
+    """(N,): the row on which a symbol without a bar since its last one counts as gone: the first of the fifth session
+    after it; T or more where that is yet to come, -1 for a symbol without any bar."""
+    if not len(panel.sessions):
+        return np.full(panel.shape[1], -1)
+    final, number = panel.last_bar[-1], panel.session_number
+    row = np.searchsorted(number, number[np.maximum(final, 0)] + SILENT_SESSIONS)
+    return np.where(final >= 0, row, -1)
+
+
 def execute(book: Book, quantity: Array, price: Array, costs: Costs, steps: float) -> tuple[Array, Array, Array]:
     """Fill signed `quantity` (N,) at `price` (N,), NaN where nothing trades; returns shares, prices and fees.
 
@@ -192,8 +205,7 @@ class _Run:
         self.closed: list[str] = []
         self.unfilled = 0
         self.deciding: NDArray[np.bool_] = np.asarray(np.isfinite(targets).any(axis=1))
-        final = panel.last_bar[-1] if length else np.zeros(width, dtype=np.int64)
-        self.closes_on = np.where(final >= 0, final + SILENT_SESSIONS, -1)
+        self.closes_on = silent_from(panel)
         self.ending = np.zeros(length, dtype=bool)
         self.ending[self.closes_on[(self.closes_on >= 0) & (self.closes_on < length)]] = True
         self.turns = np.flatnonzero(self.deciding | self.ending)

@@ -38,7 +38,7 @@ def param(
 class Strategy:
     """The base of every strategy; see the module. `weights` weighs the signals by name, 1 where it is silent."""
 
-    rebalance: str = param("daily", choices=SCHEDULES, help="which sessions decide: every one, or the first of each")
+    rebalance: str = param("bar", choices=SCHEDULES, help="which bars decide: every one, or the first of each")
     sizing: str = param("equal", choices=METHODS, help="how the chosen symbols share the account")
     top_k: int = param(5, 1, 1000, "symbols held when sizing is top_k")
     gross: float = param(1.0, 0.0, 2.0, "share of equity invested when anything is chosen")

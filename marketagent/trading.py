@@ -2,6 +2,9 @@
 
     lock the account -> live through the sessions up to the decision's -> plan -> write intents -> fill -> done
 
+A session here is the bar that was decided on, by its name (see ``timeframes``): a date, or within a day an instant; an
+account lives by bars of one timeframe.
+
 Every arrow is one durable transaction in the journal, and each can be the last before a kill: the next run goes
 on from there. A decision (account, strategy, session, symbol) leads to one order at most, whoever sends it again and
 however it is sized then: its first reading counts.
@@ -24,29 +27,22 @@ from marketagent.brokers.local import (
     Account,
     Ticket,
     advance,
+    busy_from,
     fill_at_close,
     steps_of,
 )
 from marketagent.costs import Costs
-from marketagent.errors import NoData, Refused
+from marketagent.decided import Stream, one_session
+from marketagent.errors import NoData, Refused, Stopped
 from marketagent.journal import Journal
 from marketagent.orders import order_quantities
-from marketagent.records import Decision
 from marketagent.store.market import Market
 from marketagent.store.turnstile import held
-from marketagent.symbols import is_ticker
+from marketagent.timeframes import DAY, bar_of, bar_text
+
+__all__ = ["FILLS", "Stream", "Terms", "one_session"]
 
 FILLS = ("next-open", "last")
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Decisions of one strategy on one session, as one run of ``ma score`` sent them."""
-
-    run: str
-    strategy: str
-    session: date
-    decisions: tuple[Decision, ...]
 
 
 @dataclass(frozen=True)
@@ -59,40 +55,6 @@ class Terms:
     fractional: bool = False
     allow_short: bool = False
     fill: str = "next-open"
-
-
-def one_session(run: str, decisions: Sequence[Decision], *, allow_short: bool) -> Stream | None:
-    """The decisions as a Stream, None if there are none; Refused if they are not of one strategy and one daily session."""
-    if not decisions:
-        return None
-    first = decisions[0]
-    session = _session(first)
-    for decision in decisions:
-        if not is_ticker(decision.symbol):
-            raise Refused(f"{decision.symbol[:40]!a} is not a ticker")
-        if (decision.strategy, decision.session) != (first.strategy, first.session):
-            raise Refused(
-                f"decisions of {first.strategy} on {first.session} and of {decision.strategy} on {decision.session} in one"
-                " stream; trade them one by one"
-            )
-        if decision.timeframe != "1d":
-            raise Refused(f"{decision.symbol}: a decision on {decision.timeframe} bars; ma trade takes daily ones")
-        if decision.weight is not None and decision.weight < 0 and not allow_short:
-            raise Refused(
-                f"{decision.symbol}: a short position of {decision.weight:.2f} is asked for; see --allow-short"
-            )
-    symbols = [decision.symbol for decision in decisions]
-    if len(set(symbols)) < len(symbols):
-        twice = next(symbol for symbol in symbols if symbols.count(symbol) > 1)
-        raise Refused(f"{twice} is decided on twice in one stream")
-    return Stream(run, first.strategy, session, tuple(decisions))
-
-
-def _session(decision: Decision) -> date:
-    try:
-        return date.fromisoformat(decision.session)
-    except ValueError as error:
-        raise Refused(f"{decision.symbol}: session {decision.session[:40]!a} is not a date") from error
 
 
 @contextmanager
@@ -111,6 +73,16 @@ def refuse_done(journal: Journal, run: str, account: str) -> None:
         raise Refused(f"run {run} was begun on account {rows[0]['account']}; a run is traded on one account")
 
 
+def refuse_mixed(journal: Journal, stream: Stream, account: str) -> None:
+    """Refuse decisions on bars of another timeframe than the account lives by: it would jump between two times."""
+    rows = journal.rows("SELECT timeframe FROM accounts WHERE account = ?", (account,))
+    if rows and rows[0]["timeframe"] != stream.timeframe:
+        raise Stopped(
+            f"account {account} trades decisions on {rows[0]['timeframe']} bars, these are on {stream.timeframe} bars;"
+            f" give them an account of their own: --account {account}-{stream.timeframe}"
+        )
+
+
 def read_account(journal: Journal, terms: Terms, session: date) -> Account:
     """The account as the journal has it; a new one starts with its cash on the close of `session`."""
     rows = journal.rows("SELECT cash, settled_through FROM accounts WHERE account = ?", (terms.account,))
@@ -123,7 +95,7 @@ def read_account(journal: Journal, terms: Terms, session: date) -> Account:
     return Account(
         terms.account,
         rows[0]["cash"],
-        date.fromisoformat(rows[0]["settled_through"]),
+        bar_of(rows[0]["settled_through"]),
         {row["symbol"]: row["quantity"] for row in positions},
         tuple(_ticket(row) for row in waiting),
     )
@@ -159,22 +131,33 @@ def plan(stream: Stream, account: Account, market: Market, terms: Terms, decided
 def order_id(account: str, stream: Stream, symbol: str, quantity: float) -> str:
     """The client order id of a decision: the same whenever, however often and at whatever size it is computed."""
     side = "buy" if quantity > 0 else "sell"
-    key = "|".join([account, stream.strategy, stream.session.isoformat(), symbol, side, "1"])
+    key = "|".join([account, stream.strategy, bar_text(stream.session), symbol, side, "1"])
     return "ma-" + hashlib.sha256(key.encode()).hexdigest()[:28]
 
 
 def caught_up(account: Account, market: Market, through: date, terms: Terms) -> Iterator[Account]:
-    """The account at the close of each session up to `through`, one after the other."""
-    panel = market.panel
-    sessions = panel.sessions[panel.sessions > np.datetime64(account.session)]
-    for session in sessions[sessions <= np.datetime64(through)]:
-        market.require(session.astype(date), {*account.shares, *(ticket.symbol for ticket in account.waiting)})
-        account = advance(replace(account, settled=(), told=()), panel, terms.costs, fractional=terms.fractional)
+    """The account at the close of each session up to `through`, one after the other; within one, at the bars on which
+    anything happens to it."""
+    panel, number = market.panel, market.panel.session_number
+    before, last = panel.row(np.datetime64(account.session)), panel.row(np.datetime64(through))
+    while before < last:
+        session_end = int(np.searchsorted(number, number[before + 1], side="right")) - 1
+        t = min(busy_from(account, panel, before + 1), session_end, last)
+        market.require(panel.days[t].astype(date), {*account.shares, *(ticket.symbol for ticket in account.waiting)})
+        account = replace(account, settled=(), told=(), session=panel.sessions[t - 1].astype(date))
+        account = advance(account, panel, terms.costs, fractional=terms.fractional)
         yield account
+        before = t
 
 
 def next_session(account: Account, market: Market) -> date | None:
-    """The session after the account's, if all it holds or waits for is known of that day; None if it is not yet."""
+    """The session after the account's, if all it holds or waits for is known of that day; None if it is not yet.
+
+    Within a day it never is: of the next minute some bars may be stored and others still on their way. Orders wait
+    there for the next decisions, which are made when all have come.
+    """
+    if market.panel.timeframe != DAY:
+        return None
     later = market.panel.sessions[market.panel.sessions > np.datetime64(account.session)]
     if not len(later):
         return None
@@ -192,6 +175,7 @@ def trade(journal: Journal, stream: Stream, market: Market, terms: Terms, now: d
     Call it with the account locked. Raises Refused for decisions older than the account or not made on the stored
     prices, with nothing changed; NoData where prices for what is held are missing, which leaves nothing half done.
     """
+    refuse_mixed(journal, stream, terms.account)
     account = read_account(journal, terms, stream.session)
     if not is_begun(journal, stream):
         decided = read_decided(journal, terms.account, stream)
@@ -202,7 +186,7 @@ def trade(journal: Journal, stream: Stream, market: Market, terms: Terms, now: d
     _accept(journal, terms.account, now)
     _fill(journal, stream, market, terms, now)
     with journal.transaction():
-        journal.execute("UPDATE streams SET state = 'done', at = ? WHERE run = ?", (_text(now), stream.run))
+        journal.execute("UPDATE streams SET state = 'done', at = ? WHERE run = ?", (instant(now), stream.run))
     return [row["cid"] for row in journal.rows("SELECT cid FROM orders WHERE run = ? ORDER BY symbol", (stream.run,))]
 
 
@@ -219,8 +203,8 @@ def refuse_stale(account: Account, stream: Stream, market: Market, decided: froz
     new = [decision for decision in stream.decisions if decision.symbol not in decided]
     if account.session > stream.session and new:
         raise Refused(
-            f"decisions of {stream.session} are older than the account {account.name}, which has lived through"
-            f" {account.session}; run: ma score again"
+            f"decisions of {bar_text(stream.session)} are older than the account {account.name}, which has lived through"
+            f" {bar_text(account.session)}; run: ma score again"
         )
     panel = market.panel
     row = panel.row(np.datetime64(stream.session))
@@ -231,7 +215,7 @@ def refuse_stale(account: Account, stream: Stream, market: Market, decided: froz
             source = panel.sources[panel.symbols.index(decision.symbol)]
             raise Refused(
                 f"{decision.symbol} was decided on at a close of {decision.close} ({decision.source}), the store has"
-                f" {close} ({source}) for {stream.session}; run: ma score again"
+                f" {close} ({source}) for {bar_text(stream.session)}; run: ma score again"
             )
 
 
@@ -239,7 +223,7 @@ def read_decided(journal: Journal, account: str, stream: Stream) -> frozenset[st
     """The symbols that this strategy's decisions of this session were already traded for."""
     rows = journal.rows(
         "SELECT symbol FROM decided WHERE account = ? AND strategy = ? AND session = ?",
-        (account, stream.strategy, stream.session.isoformat()),
+        (account, stream.strategy, bar_text(stream.session)),
     )
     return frozenset(row["symbol"] for row in rows)
 
@@ -273,12 +257,12 @@ def _write_intents(
     now: datetime,
 ) -> None:
     """All of a stream's intents in one transaction, before anything is done about any of them."""
-    at, session = _text(now), stream.session.isoformat()
+    at, session = instant(now), bar_text(stream.session)
     cids = {ticket.symbol: ticket.cid for ticket in orders}
     with journal.transaction():
         if not journal.rows("SELECT 1 FROM accounts WHERE account = ?", (account.name,)):
-            row = (account.name, account.cash, session, at)
-            journal.execute("INSERT INTO accounts VALUES (?, ?, ?, ?)", row)
+            row = (account.name, account.cash, session, at, stream.timeframe)
+            journal.execute("INSERT INTO accounts VALUES (?, ?, ?, ?, ?)", row)
             _event(journal, account.name, at, "opened", {"cash": account.cash, "session": session}, None)
         journal.execute(
             "INSERT INTO streams VALUES (?, ?, 'planned', ?, ?, ?)",
@@ -305,7 +289,7 @@ def _write_intents(
 
 def _accept(journal: Journal, account: str, now: datetime) -> None:
     """The local broker takes every order that waits to be sent."""
-    at = _text(now)
+    at = instant(now)
     with journal.transaction():
         rows = journal.rows("SELECT cid FROM orders WHERE account = ? AND state = ?", (account, PENDING))
         for row in rows:
@@ -315,19 +299,19 @@ def _accept(journal: Journal, account: str, now: datetime) -> None:
 
 def _write_account(journal: Journal, account: Account, market: Market, now: datetime) -> None:
     """One step of the account in one transaction: cash, positions, the orders it settled, and what happened."""
-    at = _text(now)
+    at = instant(now)
     t = market.panel.row(np.datetime64(account.session))
     mark = dict(zip(market.panel.symbols, market.panel.mark[t].tolist(), strict=True))
     with journal.transaction():
         journal.execute(
             "UPDATE accounts SET cash = ?, settled_through = ? WHERE account = ?",
-            (account.cash, account.session.isoformat(), account.name),
+            (account.cash, bar_text(account.session), account.name),
         )
         journal.execute("DELETE FROM positions WHERE account = ?", (account.name,))
         for symbol, quantity in account.shares.items():
             journal.execute(
                 "INSERT INTO positions VALUES (?, ?, ?, ?, ?)",
-                (account.name, symbol, quantity, mark[symbol], account.session.isoformat()),
+                (account.name, symbol, quantity, mark[symbol], bar_text(account.session)),
             )
         _tell(journal, account, at, before_open=True)
         for ticket in account.settled:
@@ -336,7 +320,7 @@ def _write_account(journal: Journal, account: Account, market: Market, now: date
                 " reason = ?, updated_at = ? WHERE cid = ?",
                 (
                     ticket.state, ticket.filled, ticket.price, ticket.commission,
-                    ticket.fill_session and ticket.fill_session.isoformat(), ticket.reason, at, ticket.cid,
+                    ticket.fill_session and bar_text(ticket.fill_session), ticket.reason, at, ticket.cid,
                 ),
             )  # fmt: skip
             _event(journal, account.name, at, ticket.state.lower(), {"filled": ticket.filled}, ticket.cid)
@@ -359,8 +343,9 @@ def _event(journal: Journal, account: str, at: str, kind: str, detail: dict[str,
 
 def _ticket(row: object) -> Ticket:
     sign = 1 if row["side"] == "buy" else -1  # type: ignore[index]  # an sqlite3.Row
-    return Ticket(row["cid"], row["symbol"], date.fromisoformat(row["session"]), sign * row["quantity"], row["state"])  # type: ignore[index]  # as above
+    return Ticket(row["cid"], row["symbol"], bar_of(row["session"]), sign * row["quantity"], row["state"])  # type: ignore[index]  # as above
 
 
-def _text(now: datetime) -> str:
+def instant(now: datetime) -> str:
+    """`now` as the journal writes it."""
     return now.isoformat().replace("+00:00", "Z")

@@ -18,6 +18,7 @@ from marketagent import catalog, intake, journal, pipe, scoring, setup, sources,
 from marketagent.decision import decide
 from marketagent.journal import Journal
 from marketagent.panel import Panel, empty
+from marketagent.records import Decision
 from marketagent.store.market import Market
 from marketagent.store.staged import Options
 
@@ -60,7 +61,7 @@ def random_panel(seed: int, width: int = 6, length: int = 130, days: np.ndarray 
 
 
 def market_of(panel: Panel) -> Market:
-    span = (panel.sessions[0].astype(date), panel.sessions[-1].astype(date))
+    span = (panel.days[0].astype(date), panel.days[-1].astype(date))
     return Market(panel, {symbol: [span] for symbol in panel.symbols})
 
 
@@ -143,7 +144,7 @@ def scored(panel: Panel, strategy: str, values: dict[str, str], t: int) -> list[
 def traded(book: Journal, panel: Panel, records: list[object], terms: trading.Terms, run: str) -> list[str]:
     """One run of the account: the stream read, checked and traded."""
     read = sealed(records, run)
-    decisions = [trading.Decision(**{k: v for k, v in one.items() if k not in ("i", "kind")}) for one in read.records]
+    decisions = [Decision(**{k: v for k, v in one.items() if k not in ("i", "kind")}) for one in read.records]
     stream = trading.one_session(run, decisions, allow_short=terms.allow_short)
     return [] if stream is None else trading.trade(book, stream, market_of(panel), terms, NOW)
 

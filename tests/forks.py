@@ -26,7 +26,7 @@ COSTS = costs.parse("ibkr-fixed")
 MARKETS = {}
 
 
-def once(home, symbols, *, timeout_s):
+def once(home, symbols, **how):
     """The prices, read from the store once: they are the same for every crash."""
     assert set(symbols) <= set(MARKETS[home].panel.symbols)
     return MARKETS[home]

@@ -162,7 +162,7 @@ FAULTS = {
     "a schedule of its own": (
         "from marketagent.strategy import Strategy\nclass Mine(Strategy):\n    rebalance = 'yearly'\n",
         2,
-        "rebalance is 'yearly'; it must be one of daily, weekly, monthly",
+        "rebalance is 'yearly'; it must be one of bar, daily, weekly, monthly",
     ),
     "a check that raises": (
         "from marketagent.strategy import Strategy\nclass Mine(Strategy):\n    def check(self):\n        1 / 0\n",

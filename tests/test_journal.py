@@ -33,7 +33,9 @@ def home(tmp_path):
 
 
 def open_account(book, name="paper"):
-    book.execute("INSERT INTO accounts VALUES (?, 1000, NULL, ?)", (name, AT))
+    book.execute(
+        "INSERT INTO accounts (account, cash, settled_through, created_at) VALUES (?, 1000, NULL, ?)", (name, AT)
+    )
 
 
 def accounts(home):
@@ -205,7 +207,7 @@ import sys, time
 from pathlib import Path
 from marketagent import journal
 with journal.opened(Path(sys.argv[1])) as book, book.transaction():
-    book.execute("INSERT INTO accounts VALUES ('half', 1, NULL, 'x')")
+    book.execute("INSERT INTO accounts (account, cash, settled_through, created_at) VALUES ('half', 1, NULL, 'x')")
     print(flush=True)
     time.sleep(60)
 """
@@ -271,7 +273,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 with journal.opened(Path(sys.argv[1])) as book:
     try:
         with book.transaction():
-            book.execute("INSERT INTO accounts VALUES ('half', 1, NULL, 'x')")
+            book.execute("INSERT INTO accounts (account, cash, settled_through, created_at) VALUES ('half', 1, NULL, 'x')")
             book.execute(sys.argv[2])
     except DiskError as error:
         print(error)

@@ -94,7 +94,7 @@ def test_a_year_of_evenings_on_real_prices_ends_where_the_backtest_ends(year, mo
     home, panel, start, expected = year
     market = paper.read_market(home, SYMBOLS, timeout_s=10)
     # Read once, and no copy for study: they are the same every evening, and a quarter of a second each.
-    monkeypatch.setattr(paper, "read_market", lambda home, symbols, *, timeout_s: market)
+    monkeypatch.setattr(paper, "read_market", lambda home, symbols, **how: market)
     monkeypatch.setattr(paper.runs, "copy_orders", lambda home, orders, *, timeout_s: None)
     for t in range(start, len(panel.sessions)):
         stream = sealed(scored(panel, "sma_cross", VALUES, t), f"run-{t}")

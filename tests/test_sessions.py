@@ -38,5 +38,5 @@ def test_a_holiday_moves_the_decision_to_the_first_session_there_is() -> None:
 
 
 def test_an_unknown_schedule_is_refused() -> None:
-    with pytest.raises(ValueError, match="'hourly' is none of daily, weekly, monthly"):
+    with pytest.raises(ValueError, match="'hourly' is none of bar, daily, weekly, monthly"):
         due(of([]), "hourly")

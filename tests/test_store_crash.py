@@ -47,7 +47,10 @@ with journal.opened(home) as book:
         with book.transaction():
             for row in range({ROWS}):
                 name = f"{{worker}} {{n}} {{row}}"
-                book.execute("INSERT INTO accounts VALUES (?, ?, NULL, ?)", (name, n, str(worker)))
+                book.execute(
+                    "INSERT INTO accounts (account, cash, settled_through, created_at) VALUES (?, ?, NULL, ?)",
+                    (name, n, str(worker)),
+                )
         print(n, flush=True)
 """
 

@@ -64,7 +64,7 @@ def test_set_takes_what_lies_in_the_range_both_ends_included(text: str, value: A
         ("share=-0.001", r"share is -0.001; it must lie in 0.0 \.\. 1.0"),
         ("mode=slo", "mode is 'slo'; it must be one of fast, slow; did you mean slow"),
         ("loud=1", "loud is '1'; it must be true or false"),
-        ("rebalance=yearly", "must be one of daily, weekly, monthly"),
+        ("rebalance=yearly", "must be one of bar, daily, weekly, monthly"),
         ("sizing=equals", "did you mean equal"),
         ("thresold=0.1", "Example has no parameter 'thresold'; did you mean threshold"),
         ("signals=1", "Example has no parameter 'signals'"),

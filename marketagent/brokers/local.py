@@ -1,8 +1,9 @@
 """The local paper account: a broker that fills at stored prices, by the very functions of the simulation.
 
-It lives session by session. `advance` takes it from the close of one session to the close of the next: splits and
-dividends, then the orders decided on the session before at this one's open (an order lives one day), then
-fractions in cash, then positions that have been silent too long. Nothing here reads or writes: the state goes in
+It lives session by session, or bar by bar within them: a session here is a row of its panel, a bar's name (see
+``timeframes``). `advance` takes it from the close of one to the close of the next: splits and dividends, then the orders
+decided on the one before at this one's open (an order lives that long), then fractions in cash, then positions that
+have been silent too long. Nothing here reads or writes: the state goes in
 and the changed state comes out, so that a plan and the real thing are one computation.
 """
 
@@ -15,7 +16,8 @@ import numpy as np
 from marketagent.costs import Costs
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.panel import Array, Panel
-from marketagent.simulate import SILENT_SESSIONS, Book, after_split, before_open, execute, total
+from marketagent.simulate import Book, after_split, before_open, execute, silent_from, total
+from marketagent.timeframes import bar_text
 
 PENDING, OPEN, FILLED, EXPIRED = "PENDING", "OPEN", "FILLED", "EXPIRED"
 _DUST = 1e-9  # of a share: what binary fractions leave of parts bought and sold by several orders
@@ -87,6 +89,18 @@ def advance(account: Account, panel: Panel, costs: Costs, *, fractional: bool = 
         settled=(*account.settled, *settled),
         told=(*account.told, *told),
     )
+
+
+def busy_from(account: Account, panel: Panel, t: int) -> int:
+    """The first row from `t` on that can change the account: with orders waiting, `t` itself; else that of a split or a
+    dividend of what it holds, or of its end; T if there is none. In between, only its positions' prices move."""
+    if account.waiting:
+        return t
+    held = account.vector(panel) != 0
+    acts = ((panel.split[t:, held] != 1.0) | (panel.dividend[t:, held] > 0)).any(axis=1)
+    ends = silent_from(panel)[held]
+    rows = [*(t + np.flatnonzero(acts)[:1]), *np.maximum(ends[ends >= 0], t), len(panel.sessions)]
+    return int(min(rows))
 
 
 def fill_at_close(
@@ -164,12 +178,12 @@ def _allotted(wanted: Array, filled: float) -> Array:
 
 def _why_not(wanted: float, *, priced: bool, session: date) -> str:
     if not priced:
-        return f"no bar on {session}"
+        return f"no bar on {bar_text(session)}"
     return "no cash" if wanted else "the split left less than a share of it"
 
 
 def _actions(panel: Panel, t: int, shares: Array) -> list[Told]:
-    session = str(panel.sessions[t])
+    session = bar_text(panel.sessions[t].astype(date))
     told: list[Told] = []
     for n in np.flatnonzero((shares != 0) & (panel.split[t] != 1.0)):
         told.append(("split", {"symbol": panel.symbols[n], "session": session, "ratio": float(panel.split[t, n])}))
@@ -181,8 +195,8 @@ def _actions(panel: Panel, t: int, shares: Array) -> list[Told]:
 
 def _close_silent(book: Book, panel: Panel, t: int) -> Array:
     """Pay the holder of what will not trade any more its last price; returns the shares (N,) so closed."""
-    final = panel.last_bar[-1]
-    gone = (final >= 0) & (t - final >= SILENT_SESSIONS) & (book.shares != 0)
+    since = silent_from(panel)
+    gone = (since >= 0) & (t >= since) & (book.shares != 0)
     closed = np.where(gone, book.shares, 0.0)
     book.cash += total(closed * panel.mark[t])
     book.shares = np.where(gone, 0.0, book.shares)
@@ -196,7 +210,7 @@ def _paid_out(kind: str, quantity: Array, panel: Panel, t: int) -> list[Told]:
             kind,
             {
                 "symbol": panel.symbols[n],
-                "session": str(panel.sessions[t]),
+                "session": bar_text(panel.sessions[t].astype(date)),
                 "quantity": float(quantity[n]),
                 "price": float(panel.mark[t, n]),
             },

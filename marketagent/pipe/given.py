@@ -10,10 +10,10 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 from marketagent.errors import BadData, UsageError, did_you_mean
-from marketagent.pipe.lines import parsed, raw_lines, valid
+from marketagent.pipe.lines import Lines, parsed, raw_lines, valid
 from marketagent.records import CASH, End, Failure
 from marketagent.show import clean, one_line, say
 from marketagent.symbols import checked
@@ -35,7 +35,7 @@ class Input:
 
 def symbols_in(
     arguments: Sequence[str] | None,
-    stdin: TextIO | BinaryIO | None,
+    stdin: TextIO | Lines | None,
     watchlists: Mapping[str, Sequence[str]],
 ) -> Input:
     """The symbols of `arguments` (AAPL, @watchlist, @file.txt), or, without any, those on `stdin`.
@@ -94,7 +94,7 @@ def _each_once(symbols: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(symbols))
 
 
-def _is_pipe(stdin: TextIO | BinaryIO) -> bool:
+def _is_pipe(stdin: TextIO | Lines) -> bool:
     try:
         mode = os.fstat(stdin.fileno()).st_mode
     except (OSError, ValueError):

@@ -7,11 +7,25 @@ import json
 import math
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, BinaryIO, NoReturn, TextIO, cast
+from typing import Any, NoReturn, Protocol, TextIO, cast
 
 from marketagent.records import KINDS
 
 MAX_LINE = 1 << 20  # bytes; a line without an end must not fill the memory
+
+
+class Lines(Protocol):
+    """What stdin is read through, be it a file object or something that stands in for one."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    def isatty(self) -> bool: ...
+
+    def fileno(self) -> int: ...
+
+    def readline(self, limit: int, /) -> bytes:
+        """The next line, or `limit` bytes of it; b"" at the end."""
 
 
 def line(fields: dict[str, Any]) -> bytes:
@@ -65,9 +79,9 @@ def valid(raw: bytes, kind: str) -> Any:
         raise ValueError(f"is no {kind}: {where}: {first['msg']}") from error
 
 
-def raw_lines(stream: TextIO | BinaryIO) -> Iterator[bytes]:
+def raw_lines(stream: TextIO | Lines) -> Iterator[bytes]:
     """The lines of `stream` as they are; one that is too long comes cut, one byte over MAX_LINE, and is the last."""
-    data = cast("BinaryIO", getattr(stream, "buffer", stream))
+    data = cast("Lines", getattr(stream, "buffer", stream))
     while raw := data.readline(MAX_LINE + 1):
         yield raw
         if len(raw) > MAX_LINE:

@@ -8,10 +8,10 @@ import hashlib
 from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 from marketagent.errors import Refused
-from marketagent.pipe.lines import parsed, raw_lines, valid
+from marketagent.pipe.lines import Lines, parsed, raw_lines, valid
 from marketagent.records import KINDS, VERSION, Begin, End
 from marketagent.show import one_line
 
@@ -34,17 +34,20 @@ class Sealed:
     proven: bool = True
 
 
-def read(
-    stream: TextIO | BinaryIO | None, *, kinds: Collection[str] = _RECORDS, allow_filtered: bool = False
-) -> Sealed:
+def read(stream: TextIO | Lines | None, *, kinds: Collection[str] = _RECORDS, allow_filtered: bool = False) -> Sealed:
     """Read `stream` (stdin) to its end; raises Refused with the first reason not to trust it.
 
     Only records of `kinds` are taken. With `allow_filtered` some may be missing, never moved, repeated or added.
     """
     if stream is None or stream.closed or stream.isatty():
         raise Refused("no stream on stdin; run: ma score … | ma trade")
+    return read_lines(raw_lines(stream), kinds=kinds, allow_filtered=allow_filtered)
+
+
+def read_lines(lines: Iterable[bytes], *, kinds: Collection[str] = _RECORDS, allow_filtered: bool = False) -> Sealed:
+    """The same of `lines`, which must be all there are of the stream."""
     try:
-        return _Strict(kinds, allow_filtered).read(raw_lines(stream))
+        return _Strict(kinds, allow_filtered).read(lines)
     except OSError as error:
         raise Refused(f"the stream on stdin cannot be read: {error.strerror}") from error
 

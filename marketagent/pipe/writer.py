@@ -112,7 +112,8 @@ class sealed:  # noqa: N801 - used as a function: with sealed(...) as out
     `format` auto is a table on a terminal and NDJSON elsewhere. Tables and CSV have no begin and no end. An
     exception inside (also SIGINT and SIGTERM) seals the stream with status ``error`` and goes on. `raw` leaves
     CSV cells alone that a spreadsheet would take for a formula. A `live` stream sends its begin now and each record
-    when it is written, a line on a terminal too. Raises ReaderGone and DiskError.
+    when it is written, a line on a terminal too; one of a live `series` (see ``pipe.live``) is sealed like any other and
+    goes out whole. Raises ReaderGone and DiskError.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class sealed:  # noqa: N801 - used as a function: with sealed(...) as out
         stdout: TextIO | None = None,
         raw: bool = False,
         live: bool = False,
+        series: bool = False,
     ) -> None:
         self._stdout = sys.stdout if stdout is None else stdout
         tty = self._stdout.isatty()
@@ -133,7 +135,7 @@ class sealed:  # noqa: N801 - used as a function: with sealed(...) as out
         self._out = Out(lambda values: self._form.add(values))
         send = partial(process.emit_live, gives_up=lambda: self._out.gives_up) if live else process.emit
         if chosen == "ndjson":
-            begin = Begin(run=run, cmd=cmd, at=instant_text(at), live=live)
+            begin = Begin(run=run, cmd=cmd, at=instant_text(at), live=live or series)
             self._form = _Ndjson(begin, self._stdout, send, at_once=live)
         elif chosen == "csv":
             self._form = (_LiveCsv if live else _Csv)(self._stdout, send, raw=raw, tty=tty)

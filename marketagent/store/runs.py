@@ -11,6 +11,7 @@ import numpy as np
 
 from marketagent.backtest import Backtest
 from marketagent.errors import DiskError, UsageError
+from marketagent.panel import Sessions
 from marketagent.records import Backtest as BacktestRecord
 from marketagent.records import Decision
 from marketagent.simulate import KINDS, Events
@@ -32,10 +33,14 @@ def write_decisions(home: Path, run: str, decisions: Sequence[Decision], now: da
         "decided_at": ("TIMESTAMP", [_utc(now)] * count),
         "params": ("VARCHAR", [json.dumps(decision.params) for decision in decisions]),
     }
-    kinds = {"session": "DATE", "score": "DOUBLE", "confidence": "DOUBLE", "weight": "DOUBLE", "close": "DOUBLE"}
+    kinds = {
+        "session": "DATE",
+        "ts": "TIMESTAMP",
+        **dict.fromkeys(("score", "confidence", "weight", "close"), "DOUBLE"),
+    }
     for name in (
         "symbol", "session", "action", "score", "confidence", "weight", "close", "strategy", "strategy_hash",
-        "timeframe", "source", "reasoning",
+        "timeframe", "source", "reasoning", "ts",
     ):  # fmt: skip
         columns[name] = (kinds.get(name, "VARCHAR"), [getattr(decision, name) for decision in decisions])
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
@@ -48,16 +53,17 @@ def write_backtest(
     """Keep a backtest: its record, its equity of each session and its events."""
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
         con.execute(
-            f"INSERT INTO backtests VALUES ({', '.join('?' * 20)})",
+            f"INSERT INTO backtests VALUES ({', '.join('?' * 21)})",
             [
                 record.run, _utc(now), record.strategy, record.strategy_hash, json.dumps(record.params), list(symbols),
                 record.first, record.last, record.sessions, record.cash, record.equity, record.costs, record.slippage_bps,
                 record.fill, record.fractional, record.data_hash, record.benchmark, json.dumps(record.metrics),
-                json.dumps(record.notes), json.dumps(asdict(record)),
+                json.dumps(record.notes), json.dumps(asdict(record)), record.timeframe,
             ],
         )  # fmt: skip
         con.insert(
-            "equity", {"run": ("VARCHAR", [record.run] * len(result.returns)), **_some(result, "session", "equity")}
+            "equity",
+            {"run": ("VARCHAR", [record.run] * len(result.returns)), **_some(result, "session", "ts", "equity")},
         )
         if len(result.simulation.events):
             con.insert(
@@ -69,7 +75,8 @@ def copy_orders(home: Path, orders: Sequence[dict[str, Any]], *, timeout_s: floa
     """Bring the copy of the journal's `orders` up to date; an order that is there already is replaced."""
     if not orders:
         return
-    kinds = {"session": "DATE", "fill_session": "DATE", "created_at": "TIMESTAMP", "updated_at": "TIMESTAMP"}
+    kinds = dict.fromkeys(("session", "fill_session"), "DATE")
+    kinds |= dict.fromkeys(("ts", "fill_ts", "created_at", "updated_at"), "TIMESTAMP")
     kinds |= dict.fromkeys(("quantity", "filled_quantity", "fill_price", "commission"), "DOUBLE")
     names = [name for name in orders[0] if name != "run"]
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
@@ -78,10 +85,10 @@ def copy_orders(home: Path, orders: Sequence[dict[str, Any]], *, timeout_s: floa
 
 
 def equity_columns(result: Backtest) -> Columns:
-    """Equity, cash, exposure and returns by session."""
+    """Equity, cash, exposure and returns by session, or by bar within it (`ts`)."""
     run = result.simulation
     return {
-        "session": ("DATE", run.sessions.tolist()),
+        **_bars("session", "ts", run.sessions),
         "equity": ("DOUBLE", run.equity.tolist()),
         "cash": ("DOUBLE", run.cash.tolist()),
         "exposure": ("DOUBLE", run.exposure.tolist()),
@@ -91,17 +98,23 @@ def equity_columns(result: Backtest) -> Columns:
 
 def _some(result: Backtest, *names: str) -> Columns:
     columns = equity_columns(result)
-    return {name: columns[name] for name in names}
+    return {name: columns[name] for name in names if name in columns}
+
+
+def _bars(session: str, ts: str, bars: Sessions) -> Columns:
+    """The columns that name bars: the session, and for bars within one, the instant they start at."""
+    days = {session: ("DATE", bars.astype("datetime64[D]").tolist())}
+    return days if bars.dtype == "datetime64[D]" else {**days, ts: ("TIMESTAMP", bars.tolist())}
 
 
 def event_columns(result: Backtest) -> Columns:
-    """Every event in order: session, the session it was decided on, symbol, kind, quantity, price, commission."""
+    """Every event in order: the bar, the bar it was decided on, symbol, kind, quantity, price, commission."""
     events: Events = result.simulation.events
     panel = result.decisions.panel
     decided = np.where(events.decided >= 0, panel.sessions[np.maximum(events.decided, 0)], np.datetime64("NaT"))
     return {
-        "session": ("DATE", panel.sessions[events.row].tolist()),
-        "decided": ("DATE", decided.tolist()),
+        **_bars("session", "ts", panel.sessions[events.row]),
+        **_bars("decided", "decided_ts", decided),
         "symbol": ("VARCHAR", [panel.symbols[n] for n in events.column.tolist()]),
         "kind": ("VARCHAR", [KINDS[kind] for kind in events.kind.tolist()]),
         "quantity": ("DOUBLE", events.quantity.tolist()),

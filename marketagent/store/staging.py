@@ -18,8 +18,8 @@ from marketagent.store.connection import Connection
 from marketagent.store.staged import Options, Staged, written
 from marketagent.store.tables import Table, opened_table, reading
 from marketagent.symbols import SQL_PATTERN
+from marketagent.timeframes import TIMEFRAMES
 
-TIMEFRAMES = {"1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "1d": 86_400}
 STAMPS = ("auto", "start", "end")
 NEW_YORK = "America/New_York"
 
