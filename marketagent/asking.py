@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from marketagent.cache import through
 from marketagent.delivery import Delivery, Want
 from marketagent.errors import MarketAgentError
+from marketagent.show import say
 from marketagent.web.meaning import Read
 from marketagent.web.paging import Link, Params
 from marketagent.web.strict import parsed
@@ -33,6 +34,16 @@ class Asker:
         self._client = client
         self._cache = desk.cache
         self.workers = vendor_workers(client.vendor, desk.concurrency)
+
+    def tell_time(self, calls: int) -> None:
+        """Say how long so many calls will take, if the vendor's limit makes it minutes."""
+        for limit in self._client.vendor.limits:
+            minutes = calls / limit.calls * limit.window_s / 60.0
+            if minutes >= 2.0:
+                say(
+                    f"{self._client.vendor.name} takes {limit.calls} calls a minute: {calls} of them need some"
+                    f" {minutes:.0f} minutes; what is there is stored as it comes"
+                )
 
     async def get(self, path: str, params: Params | None = None, read: Read = parsed) -> Any:
         return await self._client.get_json(path, params, read=read)
@@ -86,11 +97,17 @@ async def together(calls: Mapping[K, Callable[[], Awaitable[V]]]) -> dict[K, V]:
     return results
 
 
-async def each(desk: Desk, asker: Asker, wants: Sequence[Want], serve: Callable[[Want], Awaitable[Delivery]]) -> None:
-    """`serve` every want, as many at once as the vendor's limit has use for; the failure of one leaves the others."""
+async def each(
+    desk: Desk, asker: Asker, wants: Sequence[Want], serve: Callable[[Want], Awaitable[Delivery]], *, calls: int = 1
+) -> None:
+    """`serve` every want, as many at once as the vendor's limit has use for; the failure of one leaves the others.
+
+    `calls` is how many a want takes, at least.
+    """
     import anyio
 
     waiting = list(reversed(wants))
+    asker.tell_time(len(wants) * calls)
 
     async def work() -> None:
         while waiting:

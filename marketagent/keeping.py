@@ -4,6 +4,7 @@ A batch is one transaction with its coverage: killed in between, the next run as
 thread, while the next one is on its way.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import anyio
 
 BATCH = 200_000  # bars that are stored together
+EVERY_S = 5.0  # and no longer than this do delivered bars wait: a fetch within a tight limit may run for an hour
 LOOKBACK_DAYS = {"1d": 730, "1h": 180, "30m": 60, "15m": 60, "5m": 30, "1m": 7}  # where nothing is stored or asked for
 
 
@@ -59,6 +61,7 @@ class Keeper:
     _waiting: list[Delivery] = field(default_factory=list)
     _bars: int = 0
     _through: int = 0
+    _flushed: float = field(default_factory=time.monotonic)
     _lock: "anyio.Lock | None" = None
 
     def missing(self) -> list[Want]:
@@ -98,7 +101,7 @@ class Keeper:
         self._waiting.append(delivery)
         self._bars += len(delivery.rows)
         self._step()
-        if self._bars >= BATCH:
+        if self._bars >= BATCH or time.monotonic() - self._flushed > EVERY_S:
             await self.flush()
 
     def fail(self, symbol: str, error: MarketAgentError) -> None:
@@ -111,7 +114,7 @@ class Keeper:
 
         self._lock = self._lock or anyio.Lock()
         async with self._lock:
-            batch, self._waiting, self._bars = tuple(self._waiting), [], 0
+            batch, self._waiting, self._bars, self._flushed = tuple(self._waiting), [], 0, time.monotonic()
             if batch:
                 await anyio.to_thread.run_sync(partial(self._store, batch))
 

@@ -1,9 +1,10 @@
 """What the options of several commands mean, so that ``--format`` or ``--set`` is one thing everywhere."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,6 +88,21 @@ def span(first: str | None, last: str | None) -> tuple[date | None, date | None]
     if since and until and since > until:
         raise UsageError(f"--from {since} is after --to {until}")
     return since, until
+
+
+def duration(text: str | None, option: str) -> timedelta | None:
+    """A ``90s``, ``10m`` or ``2h`` option; raises UsageError for another text.
+
+    >>> duration("90s", "--for")
+    datetime.timedelta(seconds=90)
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([smh])", text, re.ASCII)
+    seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if not seconds:
+        raise UsageError(f"{option} {text!r} is not a time such as 90s, 10m or 2h")
+    return timedelta(seconds=seconds)
 
 
 def instant(text: str | None, option: str) -> datetime | None:

@@ -50,6 +50,14 @@ def signalled(error: BaseException) -> BaseException:
     return error
 
 
+def resume(signum: int | None) -> None:
+    """Raise what a signal that an event loop took in would have raised: Terminated, KeyboardInterrupt, or nothing."""
+    if signum == signal.SIGTERM:
+        raise Terminated("terminated")
+    if signum is not None:
+        raise KeyboardInterrupt
+
+
 @contextmanager
 def terminable() -> Iterator[None]:
     """SIGTERM raises Terminated inside, once: a second one does not cut the cleaning-up short."""

@@ -43,7 +43,7 @@ async def serve(desk: Desk, wants: Sequence[Want], timeframe: str) -> None:
         if timeframe == "1d" and len(days) * _FEW <= len(wants):
             await _by_day(desk, asker, wants, days)
         else:
-            await each(desk, asker, wants, partial(_one, asker, timeframe))
+            await each(desk, asker, wants, partial(_one, asker, timeframe), calls=3)
 
 
 async def whole_market(desk: Desk, day: date) -> tuple[list[Delivery], int]:

@@ -76,7 +76,7 @@ def merge(con: Connection, staged: Staged, origin: Origin, now: datetime) -> tup
     con.execute("SET VARIABLE inferred = ?", [inferred])
     set_slips_apart(con)
     notes = infer_over_seams(con) if inferred else []
-    corrected, added = _merge_bars(con, origin.feed)
+    corrected, added = merge_bars(con, origin.feed)
     actions = _merge_actions(con, inferred=inferred, given=staged.actions == "given")
     quarantined = _merge_bad(con, origin)
     report = _report(con, added, corrected, actions, quarantined)
@@ -99,7 +99,7 @@ def _counts(con: Connection, sql: str) -> dict[str, int]:
     return dict(con.execute(sql).fetchall())
 
 
-def _merge_bars(con: Connection, feed: str) -> tuple[dict[str, int], dict[str, int]]:
+def merge_bars(con: Connection, feed: str) -> tuple[dict[str, int], dict[str, int]]:
     con.execute(
         """
         CREATE TEMP TABLE stored AS
