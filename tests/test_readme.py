@@ -6,14 +6,18 @@
 import fcntl
 import os
 import re
+import signal
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
 import termios
+from contextlib import suppress
 from pathlib import Path
 
 README = Path(__file__).parent.parent / "README.md"
+SHOWN_PORT = "8777"
 SHOWN_HOME = "/home/you/.local/share/market-agent"
 WIDTH = 100
 _BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
@@ -31,7 +35,10 @@ def commands(text: str) -> list[str]:
 
 
 def transcript(text: str, folder: Path) -> list[str]:
-    """What each command prints, run one after the other in `folder`."""
+    """What each command prints, run one after the other in `folder`; what one sets in its environment, the next has.
+
+    Commands that go on in the background are ended with the last one.
+    """
     mine = re.search(r"```python\n(.*?)```", text, re.DOTALL)
     (folder / "mine.py").write_text(mine[1] if mine else "", encoding="utf-8")
     home = folder / "home".ljust(len(SHOWN_HOME) - len(str(folder)) - 1, "_")  # as long as it is shown, if it can be
@@ -48,15 +55,34 @@ def transcript(text: str, folder: Path) -> list[str]:
         "NO_COLOR": "1",
         "COLUMNS": str(WIDTH),
     }
-    return [on_terminal(command, folder, environment).replace(str(home), SHOWN_HOME) for command in commands(text)]
+    port, groups, shown = str(_free_port()), [], []
+    try:
+        for command in commands(text):
+            printed, group = on_terminal(command.replace(SHOWN_PORT, port), folder, environment)
+            groups.append(group)
+            shown.append(printed.replace(str(home), SHOWN_HOME).replace(port, SHOWN_PORT))
+    finally:
+        for group in groups:
+            with suppress(ProcessLookupError):  # most have ended long ago
+                os.killpg(group, signal.SIGTERM)
+    return shown
 
 
-def on_terminal(command: str, folder: Path, environment: dict[str, str]) -> str:
-    """What `command` shows a person: run by sh with a terminal for stdin, stdout and stderr."""
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def on_terminal(command: str, folder: Path, environment: dict[str, str]) -> tuple[str, int]:
+    """What `command` shows a person, run by sh with a terminal for stdin, stdout and stderr; and its process group.
+
+    What it exported is taken into `environment`.
+    """
+    exported = folder / "exported"
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, WIDTH, 0, 0))
     child = subprocess.Popen(
-        ["sh", "-c", command],
+        ["sh", "-c", f"{command}\nenv -0 > {exported}"],
         cwd=folder,
         env=environment,
         stdin=slave,
@@ -74,7 +100,9 @@ def on_terminal(command: str, folder: Path, environment: dict[str, str]) -> str:
     finally:
         os.close(master)
         child.wait(timeout=60)
-    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode().replace("\r\n", "\n"))
+    pairs = (line.partition("=") for line in exported.read_text(encoding="utf-8").split("\0") if line)
+    environment |= {name: value for name, _, value in pairs if name not in ("PWD", "OLDPWD", "SHLVL", "_")}
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode().replace("\r\n", "\n")), child.pid
 
 
 def steady(text: str) -> str:
