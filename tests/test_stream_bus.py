@@ -175,6 +175,14 @@ def test_two_bars_that_changed_places_go_out_in_order():
     assert order.next_at() is None
 
 
+def test_no_bar_goes_out_before_an_older_one_that_is_on_its_way_into_the_store():
+    order = Order({"AAPL": OPEN}, reorder_s=0.1)
+    order.add(bar(2), now=1.0)
+    assert order.due(9.0, {"AAPL": OPEN + MINUTE, "MSFT": OPEN}) == []
+    order.add(bar(1), now=1.05)
+    assert order.due(9.0, {"AAPL": OPEN + 2 * MINUTE}) == [bar(1), bar(2)]
+
+
 def test_a_minute_without_a_trade_delays_the_next_bar_by_a_moment_only():
     order = Order({"AAPL": OPEN}, reorder_s=0.1)
     order.add(bar(5), now=1.0)

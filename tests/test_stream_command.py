@@ -126,16 +126,15 @@ def test_its_stream_is_read_by_the_strict_reader(home):
 def test_each_line_is_out_when_its_minute_is(home):
     market = Market()
     with (
-        streaming(playing(market.bars("AAPL", first=0))) as vendor,
+        streaming(playing(market.bars("AAPL"))) as vendor,
         resting(Aggregates()) as rest,
         started(home, variables(vendor, rest, market), "AAPL") as process,
     ):
         assert json.loads(process.stdout.readline())["kind"] == "begin"
-        for k in range(4):
+        for _ in range(4):
             line = json.loads(process.stdout.readline())
-            behind_s = (market.now() - OPEN - timedelta(minutes=k + 1)).total_seconds() / market.speed
-            assert line["ts"] == (OPEN + timedelta(minutes=k)).isoformat().replace("+00:00", "Z")
-            assert k == 0 or behind_s < 0.5
+            closed = datetime.fromisoformat(line["ts"]) + timedelta(minutes=1)
+            assert (market.now() - closed).total_seconds() / market.speed < 1.0  # a decision follows within a second
 
 
 def test_started_in_the_middle_and_dropped_on_the_way_no_minute_is_missing(home):
@@ -302,7 +301,7 @@ def test_a_slow_reader_loses_quotes_and_no_bar(home):
 
 def test_two_of_one_vendor_and_home_are_one_too_many(home):
     with streaming(playing()) as vendor, resting(Aggregates()) as rest:
-        env = variables(vendor, rest, Market())
+        env = variables(vendor, rest, Market(minutes=500))
         with started(home, env, "AAPL") as first:
             first.stdout.readline()
             time.sleep(0.5)

@@ -168,7 +168,7 @@ def test_bars_that_changed_places_are_out_in_order(home):
 
 
 def test_a_bar_that_is_too_late_is_stored_and_counted_and_not_out(home):
-    kept = Kept(home, feeding(bar(0), bar(2), bar(1), pause=0.3))
+    kept = Kept(home, feeding(bar(0), bar(2), bar(1), pause=0.7))
     assert kept.minutes == [("AAPL", 0), ("AAPL", 2)]
     assert len(kept.stored) == 3
     assert kept.keeper.counts["late"] == 1

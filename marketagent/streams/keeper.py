@@ -25,6 +25,7 @@ from marketagent.streams.watch import Watch
 
 HOLD_S = 30.0  # seconds of the system that newer bars, and the end of the stream, wait for a gap to be filled
 LAG_S = 5.0  # seconds of the market after which a vendor's REST interface has the minute that closed
+GATHER_S = 0.02  # a write costs three times that: the bars of one turn of the minute are worth waiting for
 _MOST = 5000  # rows of one write
 _REMEMBERED = 2000  # minutes of a symbol
 
@@ -35,6 +36,7 @@ VERDICTS = ("added", "corrected", "same")
 @dataclass
 class _Minute:
     bar: Bar
+    arrived: float
     shown: bool = False
 
 
@@ -128,6 +130,8 @@ class Keeper:
                     tasks.start_soon(self._fill, symbol)
                 self._started.clear()
                 self._mind_the_time()
+                if self._inbox and not self._closing:
+                    await anyio.sleep(GATHER_S)
                 await self._store()
                 self._release()
                 if self._closing and not (self._inbox or self._started or self._scopes):
@@ -225,7 +229,7 @@ class Keeper:
         seen = self._seen[bar.symbol]
         before = seen.get(bar.start)
         if before is None:
-            seen[bar.start] = _Minute(bar)
+            seen[bar.start] = _Minute(bar, anyio.current_time())
             if len(seen) > _REMEMBERED:
                 del seen[min(seen)]
         elif before.bar.values == bar.values or (before.bar.updated and not bar.updated):
@@ -281,13 +285,19 @@ class Keeper:
         if known is not None and known.shown:
             self._order.replace(bar)
             return
+        arrived = anyio.current_time()
         if known is not None:
-            known.shown = True
-        if not self._order.add(bar, anyio.current_time(), settled=is_fill) and verdict == "added":
+            known.shown, arrived = True, known.arrived
+        if not self._order.add(bar, arrived, settled=is_fill) and verdict == "added":
             self.counts["late"] += 1
 
     def _release(self, *, all_of_it: bool = False) -> None:
-        for bar in self._order.due(anyio.current_time(), all_of_it=all_of_it):
+        coming: dict[str, datetime] = {}
+        for item in self._inbox:
+            if not isinstance(item, _Filled):
+                bar = _bar(item)
+                coming[bar.symbol] = min(bar.start, coming.get(bar.symbol, bar.start))
+        for bar in self._order.due(anyio.current_time(), coming, all_of_it=all_of_it):
             self._out(bar)
 
     async def _pause(self) -> None:

@@ -50,11 +50,15 @@ class Order:
         if waiting is not None:
             waiting.bar = bar
 
-    def due(self, now: float, *, all_of_it: bool = False) -> list[Bar]:
-        """The bars that go out now, by minute and symbol; `all_of_it`: nothing more will come."""
+    def due(self, now: float, coming: Mapping[str, datetime] | None = None, *, all_of_it: bool = False) -> list[Bar]:
+        """The bars that go out now, by minute and symbol; `all_of_it`: nothing more will come.
+
+        `coming` is the oldest minute of each symbol that is on its way into the store: none goes out before it.
+        """
         if not all_of_it and now < self._held_until:
             return []
-        found = [bar for symbol in list(self._waiting) for bar in self._due(symbol, now, all_of_it)]
+        oldest = coming or {}
+        found = [bar for symbol in list(self._waiting) for bar in self._due(symbol, now, oldest.get(symbol), all_of_it)]
         return sorted(found, key=lambda bar: (bar.start, bar.symbol))
 
     def next_at(self) -> float | None:
@@ -62,9 +66,11 @@ class Order:
         times = [waiting[min(waiting)].until for waiting in self._waiting.values()]
         return max(self._held_until, min(times)) if times else None
 
-    def _due(self, symbol: str, now: float, all_of_it: bool) -> list[Bar]:
+    def _due(self, symbol: str, now: float, coming: datetime | None, all_of_it: bool) -> list[Bar]:
         waiting, found = self._waiting[symbol], []
         for start in sorted(waiting):
+            if coming is not None and coming < start:
+                break
             last = self.last.get(symbol)
             follows = last is None or start == last + MINUTE
             if not (follows or all_of_it or waiting[start].until <= now):
