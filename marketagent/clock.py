@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 
 from marketagent.errors import BadConfig
 
-_FORM = re.compile(r"(?P<market>\S+)@(?P<system>\d+(\.\d+)?)\*(?P<speed>\d+(\.\d+)?)", re.ASCII)
+_NUMBER = r"\d+(\.\d+)?(e[+-]?\d{1,3})?"  # as repr writes a float
+_FORM = re.compile(rf"(?P<market>\S+)@(?P<system>{_NUMBER})\*(?P<speed>{_NUMBER})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def clock(text: str) -> Clock:
         market = datetime.fromisoformat(found["market"]) if found else None
     except ValueError:
         market = None
-    if found is None or market is None or market.tzinfo is None or not float(found["speed"]) > 0:
+    numbers = [float(found[name]) for name in ("system", "speed")] if found else []
+    if market is None or market.tzinfo is None or not all(0 < number < 1e12 for number in numbers):
         raise BadConfig(f"MA_CLOCK is {text[:80]!a}; take it as `ma sandbox env` prints it, or unset it")
-    return Clock(market, float(found["system"]), float(found["speed"]))
+    return Clock(market, *numbers)

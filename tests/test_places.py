@@ -91,7 +91,16 @@ def test_a_rehearsal_s_clock_goes_with_no_real_vendor(tmp_path, name):
         load(tmp_path, MA_CLOCK="2026-11-23T15:00:00Z@1795000000.5*60.0", **environ)
 
 
-@pytest.mark.parametrize("text", ["x", "2026-11-23T15:00:00Z", "2026-11-23T15:00:00@1*1", "2026-11-23T15:00:00Z@1*0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x",
+        "2026-11-23T15:00:00Z",
+        "2026-11-23T15:00:00@1*1",
+        "2026-11-23T15:00:00Z@1*0",
+        "2026-11-23T15:00:00Z@1e999*1",
+    ],
+)
 def test_a_clock_that_is_none_is_refused(text):
     with pytest.raises(BadConfig, match="MA_CLOCK is"):
         clock(text)

@@ -118,7 +118,7 @@ def test_a_slow_reader_stops_nobody_loses_quotes_and_gets_every_bar():
         printer.put(quote(k))
         if k % 100 == 0:
             printer.put(bar(k))
-    assert time.monotonic() - start < 1.0
+    assert time.monotonic() - start < 8.0  # the writer is held for 10
     gate.set()
     printer.finish(give_up=pytest.fail)
     assert [event for event in got if isinstance(event, Bar)] == [bar(k) for k in range(0, 1000, 100)]
