@@ -66,4 +66,4 @@ def clock(text: str) -> Clock:
     numbers = [float(found[name]) for name in ("system", "speed")] if found else []
     if market is None or market.tzinfo is None or not all(0 < number < 1e12 for number in numbers):
         raise BadConfig(f"MA_CLOCK is {text[:80]!a}; take it as `ma sandbox env` prints it, or unset it")
-    return Clock(market, *numbers)
+    return Clock(market, numbers[0], numbers[1])
