@@ -30,6 +30,7 @@ SECRETS = {  # name in [keys] -> environment variable, as each vendor's own SDK 
     "anthropic": "ANTHROPIC_API_KEY",
     "openai": "OPENAI_API_KEY",
 }
+ALIASES = {"MASSIVE_API_KEY": "polygon"}  # what the vendor's newer SDK calls it; the older name goes before it
 
 
 class Secret(str):
@@ -220,7 +221,7 @@ def _keys(table: Any, path: Path, environ: Mapping[str, str]) -> tuple[dict[str,
         raise BadConfig(f"{path} holds keys and others may read it; run: chmod 600 {path}")
     keys = {name: Secret(value) for name, value in table.items()}
     origins = {f"keys.{name}": CONFIG for name in keys}
-    for name, variable in SECRETS.items():
+    for variable, name in [*ALIASES.items(), *((variable, name) for name, variable in SECRETS.items())]:
         if environ.get(variable):
             keys[name] = Secret(environ[variable])
             origins[f"keys.{name}"] = variable

@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from urllib.parse import quote
 
-from marketagent.config import SECRETS, Settings
+from marketagent.config import ALIASES, SECRETS, Settings
 from marketagent.errors import MarketAgentError
 
 _SHORTEST = 6  # a shorter value is no key, and taking it out would make holes in ordinary words
@@ -18,7 +18,7 @@ def redacted(text: str) -> str:
 
 
 def _secrets() -> set[str]:
-    values = {os.environ.get(variable, "") for variable in SECRETS.values()}
+    values = {os.environ.get(variable, "") for variable in (*SECRETS.values(), *ALIASES)}
     # A configuration that does not load gave no key to anyone; and saying an error must not raise another.
     with suppress(MarketAgentError, OSError, RuntimeError):
         values |= set(Settings.load().keys.values())

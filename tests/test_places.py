@@ -45,6 +45,12 @@ def test_the_limits_of_the_usual_plans_hold_unless_told_otherwise(tmp_path):
     assert settings.places["bullaware"].calls_per_minute == 10
 
 
+def test_polygon_s_key_has_two_names_and_the_older_one_goes_first(tmp_path):
+    settings = load(tmp_path, "[keys]\npolygon = 'ffffffff'\n", MASSIVE_API_KEY="m" * 9)
+    assert (settings.keys["polygon"], settings.origin["keys.polygon"]) == ("m" * 9, "MASSIVE_API_KEY")
+    assert load(tmp_path, MASSIVE_API_KEY="m" * 9, POLYGON_API_KEY="p" * 9).keys["polygon"] == "p" * 9
+
+
 def test_half_a_key_is_no_key(tmp_path):
     settings = load(tmp_path, APCA_API_KEY_ID="i" * 9)
     with pytest.raises(NoKey, match="no key for alpaca: set APCA_API_KEY_ID and APCA_API_SECRET_KEY"):
