@@ -12,7 +12,7 @@ probes through (RELIABILITY, E5).
 import sqlite3
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
 
@@ -53,9 +53,13 @@ class Rules:
 
 @dataclass(frozen=True)
 class Pass:
-    """Leave to make one call. `probe` names a prober, whose call decides."""
+    """Leave to make one call. `probe` names a prober, whose call decides.
+
+    With `clean` no failure was on record when it was given: a success has nothing to strike out.
+    """
 
     probe: str | None = None
+    clean: bool = field(default=False, compare=False)
 
 
 class Breaker:
@@ -73,8 +77,9 @@ class Breaker:
 
     def enter(self) -> Pass:
         """Leave for one call, or BreakerOpen. Whoever gets it must say what came of it: `done`."""
-        if self._guarded(self._look):
-            return Pass()
+        state = self._guarded(self._look)
+        if state:
+            return Pass(clean=state == "clean")
         return self._guarded(self._lease) or Pass()
 
     def done(self, leave: Pass, outcome: Outcome, *, retry_after_s: float = 0.0) -> None:
@@ -83,17 +88,19 @@ class Breaker:
             self._guarded(lambda: self._probed(leave, outcome, retry_after_s), ignore=True)
         elif outcome is Outcome.DOWN:
             self._guarded(lambda: self._failed(retry_after_s), ignore=True)
-        elif outcome is Outcome.WELL:
+        elif outcome is Outcome.WELL and not leave.clean:
             self._guarded(self._went_well, ignore=True)
 
-    def _look(self) -> bool:
-        """True: closed. False: a probe is due. Otherwise BreakerOpen."""
+    def _look(self) -> str:
+        """``clean`` or ``closed``, or nothing: a probe is due. Otherwise BreakerOpen."""
         with self._ledger.reading() as (book, now):
             row = self._row(book)
-            if row is None or row["open_until"] is None:
-                return True
+            if row is None:
+                return "clean"
+            if row["open_until"] is None:
+                return "closed"
             self._refuse_if_early(row, now)
-            return False
+            return ""
 
     def _lease(self) -> Pass:
         with self._ledger.transaction() as (book, now):

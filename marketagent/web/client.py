@@ -138,9 +138,8 @@ class Client:
         host = f"[{host}]" if ":" in host else host
         call = _Call(f"{scheme}://{host}:{port}{place}", read)
         outcome, wait_s = Outcome.UNKNOWN, 0.0  # what a cancelled call says
-        self._breaker.check()  # before it waits in vain
         try:
-            answer: Any = await self._retrying(call)(self._try, call)
+            answer: Any = await self._answered(call)
             outcome = Outcome.WELL
         except Failure as failure:
             outcome, wait_s = failure.outcome, failure.wait_s
@@ -149,6 +148,20 @@ class Client:
             if call.leave is not None:
                 self._breaker.done(call.leave, outcome, retry_after_s=wait_s)
         return answer
+
+    async def _answered(self, call: _Call) -> Any:
+        """The answer of the first try, as nearly always, or of a retry for which its failure counts as the first."""
+        try:
+            return await self._try(call)
+        except Failure as failure:
+            failures = [failure]
+
+        async def again() -> Any:
+            if failures:
+                raise failures.pop()
+            return await self._try(call)
+
+        return await self._retrying(call)(again)
 
     def _retrying(self, call: _Call) -> AsyncRetrying:
         return AsyncRetrying(
@@ -196,6 +209,8 @@ class Client:
         else's window. Who waits for the limit gives the place back.
         """
         while True:
+            if self._places.available_tokens < 1:
+                self._breaker.check()  # before it waits in vain
             async with self._places:
                 wait_s = self._limiter.take()
                 if wait_s <= 0:
