@@ -33,6 +33,8 @@ class Asker:
     def __init__(self, client: "Client", desk: Desk) -> None:
         self._client = client
         self._cache = desk.cache
+        self._refresh = desk.refresh
+        self._fresh: set[str] = set()  # what was asked anew in this run
         self.workers = vendor_workers(client.vendor, desk.concurrency)
 
     def tell_time(self, calls: int) -> None:
@@ -71,6 +73,9 @@ class Asker:
         query = urlencode([(name, value) for name, value in params.items() if value is not None])
         # The origin is part of the key: what a stand-in said is not what the vendor says.
         key = f"{self._client.vendor.name} {self._client.vendor.base_url} {path}?{query}"
+        if self._refresh and key not in self._fresh:
+            self._cache.delete(key)
+            self._fresh.add(key)
         answer = await through(self._cache, key, fetch, ttl_s)
         return answer if isinstance(answer, list) else await fetch()
 

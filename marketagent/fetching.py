@@ -130,6 +130,7 @@ def run_at_desk(keeper: Keeper, serve: Callable[[Desk], Awaitable[None]]) -> Non
             world=World(),
             concurrency=task.concurrency,
             max_wait_s=task.max_wait_s,
+            refresh=task.refresh,
             deliver=keeper.deliver,
             fail=keeper.fail,
         )

@@ -16,15 +16,16 @@ from marketagent.web.vendor import Vendor
 from marketagent.world import World
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Desk:
-    """What a wire source works with. `deliver` and `fail` end a symbol, each once."""
+    """What a wire source works with. `deliver` and `fail` end a symbol, each once; with `refresh` nothing is remembered."""
 
     settings: Settings
     cache: Cache
     world: World
     concurrency: int
     max_wait_s: float
+    refresh: bool = False
     deliver: Callable[[Delivery], Awaitable[None]]
     fail: Callable[[str, MarketAgentError], None]
 

@@ -236,6 +236,20 @@ def test_a_correction_supersedes_and_is_counted(home, run):
     assert ask(home, "SELECT count(*) FROM superseded_bars") == [(2,)]
 
 
+def test_splits_and_payments_are_remembered_until_asked_anew(home, run):
+    history = History()
+    with served("polygon", history) as (server, env):
+        run(env, "fetch", "AAPL", "--source", "polygon", *YEAR)
+        ask_write(home, "DELETE FROM coverage")
+        history.dividend[24] = 4.0
+        server.asked.clear()
+        run(env, "fetch", "AAPL", "--source", "polygon", *YEAR)
+        assert not [path for path in server.paths() if "dividends" in path]
+        run(env, "fetch", "AAPL", "--source", "polygon", *YEAR, "--refresh")
+    assert read_panel(home, ["AAPL"]).dividend[24, 0] == 4.0
+    assert ask(home, "SELECT value FROM superseded_actions") == [(3.05,)]
+
+
 def test_few_days_of_many_symbols_cost_three_calls_a_day(home, run):
     names = ["AAPL", "MSFT", "IBM", "KO", "PEP", "GE", "MMM", "T"]
     histories = [History(name, n) for n, name in enumerate(names)]
