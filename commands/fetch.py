@@ -6,6 +6,7 @@ import typer
 
 from marketagent import comparing, fetching, intake, options, pipe, progress, setup, show, sources
 from marketagent.config import Settings
+from marketagent.errors import UsageError
 from marketagent.keeping import Task
 from marketagent.pipe import Input
 from marketagent.records import Difference
@@ -66,6 +67,12 @@ def run(
     first, last = options.span(since, until)
     day = options.day(whole_market, "--whole-market")
     pair = comparing.pair(compare) if compare else None
+    if day and (names or compare or timeframe not in (None, "1d") or source not in (None, "polygon")):
+        raise UsageError(
+            "--whole-market is every symbol's daily bar from polygon: it takes no symbols, --source or --timeframe"
+        )
+    if pair and source:
+        raise UsageError(f"--compare names its two sources; --source {source} is one too many")
     chain = [source] if source else fetching.configured_chain(settings)
     takes = sources.load(chain[0]).TAKES if source else "symbols"
     given = Input(symbols=tuple(names or ())) if takes == "files" or day else options.symbols_or_all(names, settings)

@@ -31,6 +31,8 @@ def run(
     Example: ma score AAPL MSFT --strategy momentum
     """
     settings = Settings.load()
+    incoming = pipe.Incoming(sys.stdin)
+    is_live = not symbols and incoming.is_live  # waits for its begin: a ma stream before us may be making the home
     homes.check(settings.home, write=True)  # before a strategy of its folder is run
     loaded = catalog.load(strategy, settings.home)
     chosen = loaded.configured(options.pairs(values, "--set"))
@@ -41,8 +43,7 @@ def run(
         options.timeframe(timeframe),
         settings.now,
     )
-    incoming = pipe.Incoming(sys.stdin)
-    if not symbols and incoming.is_live:
+    if is_live:
         return live.score(incoming, live.Scorer(settings, loaded, chosen, view, format, raw))
     given = pipe.symbols_in(symbols, incoming, settings.watchlists)
     if not given.symbols:

@@ -45,7 +45,7 @@ def run(
     if source is None:
         show.say(f"the stream is {vendor}'s")
     run = options.new_run(settings)
-    with pipe.sealed("stream", format, run=run, at=settings.now, live=True) as out:
+    with pipe.sealed("stream", format, run=run, at=settings.now, live=True, symbols=given.symbols) as out:
         out.follow(given)
         report = streams.stream(settings, streams.Asked(vendor=vendor, wanted=wanted, lasts=duration), out)
         for symbol, reason in report.failed.items():

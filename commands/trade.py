@@ -58,7 +58,7 @@ def run(
     age = settings.max_age_s if max_age is None else options.at_least_0(max_age, "--max-age")
     incoming = pipe.Incoming(sys.stdin)
     if incoming.is_live:
-        trader = live_trade.Trader(settings, terms, age, allow_partial, allow_filtered, plan, format)
+        trader = live_trade.Trader(settings, terms, age, max_age is None, allow_partial, allow_filtered, plan, format)
         return live_trade.trade(incoming, trader)
     sealed = pipe.read(incoming, kinds=("decision",), allow_filtered=allow_filtered)
     pipe.check(sealed, now=settings.now, max_age_s=age, allow_partial=allow_partial)

@@ -41,10 +41,10 @@ class Asker:
         """Say how long so many calls will take, if the vendor's limit makes it minutes."""
         for limit in self._client.vendor.limits:
             minutes = calls / limit.calls * limit.window_s / 60.0
-            if minutes >= 2.0:
+            if calls > limit.calls:
                 say(
-                    f"{self._client.vendor.name} takes {limit.calls} calls a minute: {calls} of them need some"
-                    f" {minutes:.0f} minutes; what is there is stored as it comes"
+                    f"{self._client.vendor.name} takes {limit.calls} calls in {limit.window_s:g} s: {calls} of them need"
+                    f" {max(minutes, 1.0):.0f} min or so; what is there is stored as it comes"
                 )
 
     async def get(self, path: str, params: Params | None = None, read: Read = parsed) -> Any:
@@ -125,5 +125,6 @@ async def each(
                 await desk.deliver(delivery)
 
     async with anyio.create_task_group() as tasks:
-        for _ in range(min(asker.workers, len(wants))):
+        # No more calls at once than the limit lets through in a window: the others would wait for two.
+        for _ in range(max(1, min(asker.workers // calls, len(wants)))):
             tasks.start_soon(work)

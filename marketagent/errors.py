@@ -5,6 +5,7 @@
 
     MarketAgentError        1  failed
     ├─ UsageError           2  the command line asks for something that does not exist
+    ├─ Incomplete           3  the input broke off; what came of it was done
     ├─ Refused              4  an input or an order was refused; nothing was done
     │  └─ Stopped              and so would be what comes next
     ├─ BadData             65  a file or a stream cannot be understood; nothing of it was stored
@@ -56,6 +57,12 @@ class Refused(MarketAgentError):
 
 class Stopped(Refused):
     """Refused for a reason that will not pass by itself: whoever trades a series of streams tries none after it."""
+
+
+class Incomplete(MarketAgentError):
+    """The input broke off: what came before it was done, what should have come after it is not known."""
+
+    exit_code = Exit.PARTIAL
 
 
 class BadData(MarketAgentError):

@@ -167,7 +167,7 @@ def _stored(settings: Settings) -> tuple[str, ...]:
 def _taken(keeper: Keeper) -> Taken:
     task = keeper.task
     served = [symbol for symbol in task.symbols if symbol not in keeper.failed]
-    records = keeper.records(served)
+    records = keeper.records([symbol for symbol in served if symbol in keeper.asked])
     failed = {symbol: keeper.failed[symbol] for symbol in task.symbols if symbol in keeper.failed}
     for symbol in served:
         if symbol not in records:

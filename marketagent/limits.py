@@ -83,7 +83,7 @@ class Limiter:
         """Sleep for `wait_s` and a little; what was waited in all with `waited_s`. Raises like `acquire`."""
         wait_s += self._world.jitter(_JITTER_S)
         if waited_s + wait_s > self._max_wait_s:
-            raise self._busy(wait_s)
+            raise self._busy(wait_s, waited_s)
         await self._world.sleep(wait_s)
         return waited_s + wait_s
 
@@ -130,11 +130,11 @@ class Limiter:
         )
         return (rows[0]["until"] or now) - now
 
-    def _busy(self, wait_s: float) -> RateLimited:
+    def _busy(self, wait_s: float, waited_s: float) -> RateLimited:
         names = " and ".join(f"{limit.calls} in {limit.window_s:g} s" for limit in self._limits) or "its own pause"
         return RateLimited(
             f"busy: the limit of {self._provider} ({names}) is used up{self._unread}; a call is free in {wait_s:.0f} s, "
-            f"longer than the {self._max_wait_s:g} s to wait for it",
+            f"longer than {'what is left of ' if waited_s else ''}the {self._max_wait_s:g} s to wait for it",
             wait_s,
         )
 

@@ -11,8 +11,9 @@ session is read once.
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +21,16 @@ import numpy as np
 from marketagent import pipe, scoring
 from marketagent.catalog import Loaded
 from marketagent.config import Settings
-from marketagent.errors import Exit, MarketAgentError, NoData, UsageError
+from marketagent.errors import Exit, Incomplete, MarketAgentError, NoData, UsageError
 from marketagent.panel import Panel, Raw
 from marketagent.pipe.lines import parsed, valid
-from marketagent.records import Bar, Decision, End
+from marketagent.records import Bar, Begin, Decision, End
 from marketagent.rounds import Round, Rounds
 from marketagent.show import one_line, say
 from marketagent.store import runs
 from marketagent.store.market import read_panel, read_session_grid
 from marketagent.strategy import Strategy
+from marketagent.symbols import checked
 from marketagent.timeframes import DAY, INTRADAY, TIMEFRAMES, bar_of, bar_text, session_of
 
 
@@ -54,6 +56,9 @@ def score(incoming: pipe.Incoming, scorer: Scorer, *, seconds: Callable[[], floa
     prices = Prices(scorer.settings.home, scorer.view, scorer.settings.busy_timeout_s)
     bars = Bars(incoming, prices, Rounds(), seconds)
     codes = [_round(scorer, prices, due) for due in bars.rounds()]
+    if bars.is_broken:
+        with suppress(Incomplete):  # told like any unfinished input, below
+            _seal_broken(scorer, f"input is not complete: {bars.unfinished}")
     if bars.unfinished is not None:
         say(f"input is not complete: {bars.unfinished}")
         return Exit.PARTIAL
@@ -133,11 +138,17 @@ class Prices:
 
 
 class Bars:
-    """The lines of a live stream as rounds; `unfinished` is why its end is not a good one, once it is reached."""
+    """The lines of a live stream as rounds; `unfinished` is why its end is not a good one, once it is reached.
+
+    A bar that had closed when the stream began is history, sent so that nothing is missing: no round is made for it.
+    """
 
     def __init__(self, incoming: pipe.Incoming, prices: Prices, rounds: Rounds, seconds: Callable[[], float]) -> None:
         self._incoming, self._prices, self._rounds, self._seconds = incoming, prices, rounds, seconds
         self.unfinished: str | None = "the stream has no end"
+        self.is_broken = True  # until an end has come, of whatever kind but an error
+        self._began: datetime | None = None
+        self._history = 0
 
     def rounds(self) -> Iterator[Round]:
         """Each round when it is due, until the stream ends."""
@@ -151,6 +162,7 @@ class Bars:
                     # The store has what the line was to tell; only the round it would have closed waits a little.
                     say(one_line(f"line {number} of the input {error}; it was left out"))
             yield from self._rounds.overdue(self._seconds())
+        self._tell_history()
         if self.unfinished is None:
             yield from self._rounds.end()  # no more will come; of a stream that broke off, more should have
 
@@ -158,17 +170,38 @@ class Bars:
         kind = parsed(raw).get("kind")
         if kind == "end":
             end: End = valid(raw, "end")
+            self.is_broken = end.status == "error"
             self.unfinished = None if end.status == "ok" else end.error or f"ma {end.cmd} was done only in part"
+        if kind == "begin":
+            begin: Begin = valid(raw, "begin")
+            self._began = datetime.fromisoformat(begin.at).astimezone(UTC).replace(tzinfo=None)
+            self._rounds.expected = frozenset(checked(symbol) for symbol in begin.symbols)
         if kind != "bar":
             return []
         bar: Bar = valid(raw, "bar")
         minute = bar_of(bar.ts)
         if bar.timeframe not in INTRADAY or not isinstance(minute, datetime):
             raise ValueError(f"has a bar of {bar.timeframe[:20]!a}")
+        if self._began and minute + timedelta(seconds=TIMEFRAMES[bar.timeframe]) <= self._began:
+            self._history += 1
+            return []
+        self._tell_history()
         place = self._prices.place(minute, TIMEFRAMES[bar.timeframe])
         if place is None:
             return []  # before the open or after the close: stored, and no row of a panel
         return self._rounds.take(bar.symbol, place[0], self._seconds(), is_last=place[1])
+
+    def _tell_history(self) -> None:
+        if self._history:
+            say(f"{self._history} bars had closed before the stream began: history, not decided on")
+            self._history = 0
+
+
+def _seal_broken(scorer: Scorer, text: str) -> None:
+    """The last member of the series says that it broke off, or whoever trades it would take silence for no news."""
+    now = scorer.settings.clock()
+    with pipe.sealed("score", scorer.format, run=pipe.new_run_id(now, os.urandom(4)), at=now, series=True):
+        raise Incomplete(text)
 
 
 def _round(scorer: Scorer, prices: Prices, due: Round) -> Exit:
@@ -176,7 +209,10 @@ def _round(scorer: Scorer, prices: Prices, due: Round) -> Exit:
     settings, now = scorer.settings, scorer.settings.clock()
     run = pipe.new_run_id(now, os.urandom(4))
     with pipe.sealed("score", scorer.format, run=run, at=now, raw=scorer.raw, series=True) as out:
-        decided, failed = _decided(scorer, prices.until(due))
+        panel = prices.until(due)
+        decided, failed = _decided(scorer, panel)
+        absent = due.symbols - set(panel.symbols)
+        failed |= dict.fromkeys(sorted(absent), "no bar of it is stored, and none has come")
         for record in decided:
             out.write(record)
         for name, reason in failed.items():

@@ -22,11 +22,16 @@ from marketagent.trading import Terms
 
 @dataclass(frozen=True)
 class Trader:
-    """What a running trade acts by."""
+    """What a running trade acts by.
+
+    With `in_time` a decision is traded only while the bar it would fill in is under way: one that comes later would be
+    filled at a price of the past.
+    """
 
     settings: Settings
     terms: Terms
     max_age_s: float
+    in_time: bool
     allow_partial: bool
     allow_filtered: bool
     plan: bool
@@ -66,27 +71,28 @@ def _orders(trader: Trader, sealed: pipe.Sealed, now: datetime) -> list[Order]:
     if sealed.end.status == "error":
         raise Stopped(one_line(f"ma {sealed.end.cmd} failed: {sealed.end.error or 'no reason given'}"))
     pipe.check(sealed, now=now, max_age_s=trader.max_age_s, allow_partial=trader.allow_partial)
-    _refuse_old(sealed, now, trader.max_age_s)
+    _refuse_old(sealed, now, trader)
     wait = trader.settings.busy_timeout_s
     if trader.plan:
         return paper.plan(trader.settings.home, sealed, trader.terms, timeout_s=wait)
     return paper.trade_live(trader.settings.home, sealed, trader.terms, now, timeout_s=wait)
 
 
-def _refuse_old(sealed: pipe.Sealed, now: datetime, max_age_s: float) -> None:
+def _refuse_old(sealed: pipe.Sealed, now: datetime, trader: Trader) -> None:
     """Refuse decisions on a bar that closed too long ago: after a gap, `ma score` decides on what was missed, too."""
     for record in sealed.records:
         if record.get("ts") is None or record["timeframe"] not in TIMEFRAMES:
             continue  # what names no bar is refused for that where it is read as a decision
         try:
+            most_s = min(trader.max_age_s, TIMEFRAMES[record["timeframe"]]) if trader.in_time else trader.max_age_s
             closed = datetime.fromisoformat(record["ts"]) + timedelta(seconds=TIMEFRAMES[record["timeframe"]])
             age_s = (now - closed).total_seconds()
         except (ValueError, TypeError) as error:
             raise Refused(f"{record['ts'][:40]!a} is no instant in UTC") from error
         if age_s < -SKEW_S:
             raise Refused(f"the bar of {record['ts']} has not closed yet; check the clock")
-        if age_s > max_age_s:
-            raise Refused(f"the bar closed {age_s:.0f} s ago; at most {max_age_s:.0f} s are allowed")
+        if age_s > most_s:
+            raise Refused(f"the bar closed {age_s:.0f} s ago; at most {most_s:.0f} s are allowed")
 
 
 def _named(sealed: pipe.Sealed) -> str:

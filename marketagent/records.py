@@ -23,7 +23,8 @@ Share = Annotated[float, Ge(0), Le(1)]
 class Begin:
     """First line of a stream: which run of which command writes it, and since when.
 
-    A `live` stream sends each record as it happens, and its end may be hours away or never come.
+    A `live` stream sends each record as it happens, and its end may be hours away or never come; `symbols` are those
+    that it was asked for, so that whoever decides on it knows them before they come.
     """
 
     run: str
@@ -31,6 +32,7 @@ class Begin:
     at: str
     v: int = VERSION
     live: bool = False
+    symbols: list[str] = field(default_factory=list)
     kind: Literal["begin"] = "begin"
 
 

@@ -13,7 +13,7 @@ GRACE_S = 0.4
 
 @dataclass(frozen=True)
 class Round:
-    """One bar to decide on, by its start, and the symbols that had a bar in its session until then."""
+    """One bar to decide on, by its start, and the symbols to decide on: those expected, and those that had a bar."""
 
     bar: datetime
     symbols: frozenset[str]
@@ -25,6 +25,7 @@ class Rounds:
 
     grace_s: float = GRACE_S
     late: int = 0
+    expected: frozenset[str] = frozenset()
     _symbols: set[str] = field(default_factory=set)
     _session: date | None = None
     _met: bool = False
@@ -69,7 +70,7 @@ class Rounds:
             self._symbols.clear()
 
     def _close(self) -> list[Round]:
-        due = [] if self._open is None else [Round(self._open, frozenset(self._symbols))]
+        due = [] if self._open is None else [Round(self._open, self.expected | self._symbols)]
         self._closed, self._open, self._since, self._met = self._open or self._closed, None, 0.0, True
         self._here.clear()
         return due

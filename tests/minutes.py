@@ -93,10 +93,16 @@ def bars(panel: Panel, t: int) -> Iterator[Bar]:
         )  # fmt: skip
 
 
+def _opening(panel: Panel) -> datetime:
+    """Before the first bar: then none of a stream's bars is history."""
+    first: datetime = panel.sessions[0].astype("datetime64[s]").astype(datetime)
+    return first.replace(tzinfo=UTC)
+
+
 def stream(panel: Panel, rows: Iterable[int]) -> list[tuple[int, bytes]]:
     """A live stream of some rows, ended well: (row, line), -1 for its begin and its end."""
     text, found = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), [-1]
-    with pipe.sealed("stream", "ndjson", run="stream-1", at=NOW, stdout=text, live=True) as out:
+    with pipe.sealed("stream", "ndjson", run="stream-1", at=_opening(panel), stdout=text, live=True) as out:
         for t in rows:
             for bar in bars(panel, t):
                 out.write(bar)

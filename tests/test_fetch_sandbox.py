@@ -34,6 +34,9 @@ def run(home, monkeypatch, capfd):
 def assert_true_of(home, world, symbol, first=FIRST, last=LAST):
     """The stored days of `symbol` are the market's: prices, volumes, splits and payments, as traded."""
     bars = world.market.days(symbol, first, last)
+    assert ask(home, f"SELECT count(*), count(DISTINCT ts) FROM bars WHERE symbol = '{symbol}'") == [
+        (len(bars.start),) * 2
+    ]
     panel = read_panel(home, [symbol])
     assert np.array_equal(panel.sessions.astype("datetime64[D]"), new_york_days(bars.start))
     for name in ("open", "high", "low", "close"):
@@ -74,6 +77,15 @@ def test_a_page_that_leads_back_to_itself_ends_the_symbol_and_stores_nothing(hom
     assert result.returncode == Exit.BAD_DATA
     assert "goes in circles" in result.stderr
     assert ask(home, "SELECT (SELECT count(*) FROM bars) + (SELECT count(*) FROM coverage)") == [(0,)]
+
+
+def test_a_comparison_counts_only_what_was_looked_at_in_both(run):
+    with sandbox() as one:
+        run(one, "fetch", "AAPL", "--source", "polygon", "--from", "2024-03-01")
+        result = run(one, "fetch", "AAPL", "--compare", "polygon,alpaca")
+    assert result.returncode == 0
+    assert result.stderr.endswith(" 1d bars agree\n")
+    assert "only from" not in result.stderr
 
 
 def test_the_vendors_agree_on_days_and_minutes(run):

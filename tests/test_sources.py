@@ -128,6 +128,16 @@ def test_symbols_that_fail_for_one_reason_share_a_line(run):
     assert len(json.loads(result.stdout.splitlines()[-1])["failed"]) == 8
 
 
+def test_a_span_of_the_future_has_no_bars_yet(run):
+    with served("polygon", History()) as (server, env):
+        run(env, "fetch", "AAPL", "--source", "polygon", *YEAR)
+        server.asked.clear()
+        result = run(env, "fetch", "AAPL", "--source", "polygon", "--from", "2016-01-04")
+        assert not server.asked
+    assert result.returncode == Exit.NO_DATA
+    assert result.stderr == "ma: AAPL: polygon has no 1d bars in a session that has closed\n"
+
+
 def test_the_failure_of_one_symbol_leaves_the_others(home, run):
     book = Book(History(), History("MSFT", 8))
     routes = book.polygon()
@@ -350,6 +360,13 @@ def test_no_key_at_all_says_which_to_set(run):
         (["AAPL", "--compare", "polygon"], Exit.USAGE, "--compare 'polygon' is not two sources"),
         (["AAPL", "--compare", "polygon,alpace"], Exit.USAGE, "did you mean alpaca?"),
         (["--compare", "polygon,alpaca"], Exit.USAGE, "--compare polygon,alpaca needs symbols"),
+        (
+            ["--whole-market", "2014-06-09", "--timeframe", "1m"],
+            Exit.USAGE,
+            "it takes no symbols, --source or --timeframe",
+        ),
+        (["AAPL", "--whole-market", "2014-06-09"], Exit.USAGE, "it takes no symbols, --source or --timeframe"),
+        (["AAPL", "--compare", "polygon,alpaca", "--source", "yahoo"], Exit.USAGE, "--source yahoo is one too many"),
         (["--whole-market", "tomorrow"], Exit.USAGE, "--whole-market 'tomorrow' is not a date"),
     ],
 )

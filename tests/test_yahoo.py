@@ -102,6 +102,8 @@ def yahoo(monkeypatch):
     adapter = Yahoo()
     session = requests.Session()
     session.mount("https://", adapter)
+    # The adapter is the stand-in that Yahoo has nowhere else.
+    monkeypatch.setattr("marketagent.sources.yahoo._refuse_rehearsal", lambda settings: None)
     monkeypatch.setattr(yfinance, "Ticker", partial(yfinance.Ticker, session=session))
     return adapter
 

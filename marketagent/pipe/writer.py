@@ -127,6 +127,7 @@ class sealed:  # noqa: N801 - used as a function: with sealed(...) as out
         raw: bool = False,
         live: bool = False,
         series: bool = False,
+        symbols: Sequence[str] = (),
     ) -> None:
         self._stdout = sys.stdout if stdout is None else stdout
         tty = self._stdout.isatty()
@@ -135,7 +136,7 @@ class sealed:  # noqa: N801 - used as a function: with sealed(...) as out
         self._out = Out(lambda values: self._form.add(values))
         send = partial(process.emit_live, gives_up=lambda: self._out.gives_up) if live else process.emit
         if chosen == "ndjson":
-            begin = Begin(run=run, cmd=cmd, at=instant_text(at), live=live or series)
+            begin = Begin(run=run, cmd=cmd, at=instant_text(at), live=live or series, symbols=list(symbols))
             self._form = _Ndjson(begin, self._stdout, send, at_once=live)
         elif chosen == "csv":
             self._form = (_LiveCsv if live else _Csv)(self._stdout, send, raw=raw, tty=tty)
@@ -280,4 +281,6 @@ def _csv_line(cells: list[str]) -> str:
 
 def _kind_first(record: Begin | End) -> dict[str, Any]:
     values = asdict(record)
+    if not values.get("symbols", True):
+        del values["symbols"]  # only a live stream has some
     return {"kind": values.pop("kind"), **values}

@@ -35,12 +35,18 @@ _COLUMNS = ("Open", "High", "Low", "Close", "Volume")
 
 
 def feed(settings: Settings) -> str:
-    """Nothing: Yahoo says not whose prices it shows. Raises UsageError without yfinance."""
+    """Nothing: Yahoo says not whose prices it shows. Raises UsageError without yfinance, and in a rehearsal."""
     from importlib.util import find_spec
 
     if find_spec("yfinance") is None:
         raise UsageError("source yahoo needs the extra yahoo; run: pip install 'market-agent[yahoo]'")
+    _refuse_rehearsal(settings)
     return ""
+
+
+def _refuse_rehearsal(settings: Settings) -> None:
+    if settings.clock.is_rehearsal:
+        raise UsageError("yahoo has no stand-in; under the clock of a rehearsal (MA_CLOCK) it is not asked")
 
 
 async def serve(desk: Desk, wants: Sequence[Want], timeframe: str) -> None:
@@ -135,8 +141,11 @@ def _holds(span: Span, day: date) -> bool:
 
 def _history(symbol: str, first: date, end: date, timeframe: str, *, home: str) -> "pd.DataFrame":
     """yfinance's table of `symbol`; one of our errors for each of its own."""
+    import logging
+
     import yfinance
 
+    logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # what it logs comes as an error, too
     with _translated(symbol):
         yfinance.config.debug.hide_exceptions = False
         yfinance.set_tz_cache_location(home)

@@ -39,6 +39,8 @@ def stage_load(load: Load, calendar: Path, folder: Path, now: datetime) -> Stage
         _take_refused(con, load.deliveries)
         set_repeats_apart(con)
         set_jumps_apart(con)
+        # Lines told rows apart; they number nothing a user could look up, and the next fetch would number anew.
+        con.execute("UPDATE raw SET line = 0 WHERE reason IS NOT NULL")
         keep_range(con, Options())
         _take_actions(con, load.deliveries)
         names = {name: name for name in ("symbol", "date", *FIELDS)}
@@ -75,7 +77,7 @@ def _take(con: Connection, load: Load) -> None:
     con.execute(
         f"""
         INSERT INTO raw (line, symbol, local, session, ts, {", ".join(FIELDS)})
-        SELECT 0, n.symbol, a.start, a.day::DATE, {"coalesce(c.open_at, a.start)" if daily else "a.start"},
+        SELECT row_number() OVER (), n.symbol, a.start, a.day::DATE, {"coalesce(c.open_at, a.start)" if daily else "a.start"},
                {", ".join(f"a.{name}" for name in FIELDS)}
         FROM arrived a JOIN names n USING (place) {"LEFT JOIN calendar c ON c.session = a.day::DATE" if daily else ""}
         """
@@ -96,7 +98,7 @@ def _take_refused(con: Connection, deliveries: Sequence[Delivery]) -> None:
     con.insert(
         "raw",
         {
-            "line": ("BIGINT", [0] * len(rows)),
+            "line": ("BIGINT", range(-len(rows), 0)),
             "symbol": ("VARCHAR", [symbol for symbol, _ in rows]),
             "session": ("DATE", days),
             "reason": ("VARCHAR", [f"{refused.reason}: {refused.text}" for _, refused in rows]),

@@ -37,8 +37,8 @@ def read_compared(
 ) -> list[Compared]:
     """What sources `left` and `right` have stored of each symbol, price by price.
 
-    A price counts that differs by more than `tolerance`, a fraction, and a bar that only one of them has. Volumes
-    are not compared: feeds count different parts of the tape.
+    Only sessions count that were looked at in both. A price counts that differs by more than `tolerance`, a
+    fraction, and a bar that only one of them has. Volumes are not compared: feeds count different parts of the tape.
     """
     first, last = span
     with opened(home / MARKET, timeout_s=timeout_s) as con:
@@ -47,6 +47,8 @@ def read_compared(
             WITH chosen AS (
                 FROM bars WHERE timeframe = $timeframe AND list_contains($symbols::VARCHAR[], symbol)
                 AND session BETWEEN coalesce($first::DATE, DATE '1800-01-01') AND coalesce($last::DATE, DATE '2200-01-01')
+                AND (SELECT count(DISTINCT c.source) FROM coverage c WHERE c.source IN ($left, $right) AND c.symbol = bars.symbol
+                     AND c.timeframe = $timeframe AND bars.session BETWEEN c.first AND c.last) = 2
             ), l AS (FROM chosen WHERE source = $left), r AS (FROM chosen WHERE source = $right)
             SELECT symbol, ts, coalesce(l.session, r.session), l.symbol IS NOT NULL, r.symbol IS NOT NULL,
                    {", ".join(f"l.{name}, r.{name}" for name in PRICES)}

@@ -75,7 +75,9 @@ class Client:
         self._ledger = Ledger(home, self._world.now)
         self._limiter = Limiter(self._ledger, vendor.name, vendor.limits, self._world, max_wait_s=max_wait_s)
         rules = rules or Rules(lease_s=2 * vendor.deadline_s)
-        self._breaker = Breaker(self._ledger, vendor.breaker or vendor.name, rules)
+        # By address: that a stand-in is down says nothing of the vendor, nor a mistyped address of the right one.
+        breaker = vendor.breaker or vendor.name
+        self._breaker = Breaker(self._ledger, f"{breaker} at {vendor.origin[1]}:{vendor.origin[2]}", rules)
         self._places = anyio.CapacityLimiter(concurrency)
         self._concurrency = concurrency
         self._http: aiohttp.ClientSession | None = None

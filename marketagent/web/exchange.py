@@ -82,7 +82,7 @@ def _body_failure(vendor: Vendor, error: Exception) -> Failure:
 
 
 def _transport_failure(vendor: Vendor, error: Exception) -> Failure:
-    reason = vendor.safe(error) or type(error).__name__
+    reason = vendor.safe(_plain(error)) or type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
         failure = Down(f"{vendor.name} cannot prove that it is {vendor.origin[1]} ({reason})")
         failure.tries = 1
@@ -90,6 +90,15 @@ def _transport_failure(vendor: Vendor, error: Exception) -> Failure:
     if isinstance(error, aiohttp.ClientConnectorError):
         return Down(f"{vendor.name} cannot be reached at {vendor.origin[1]} ({reason})")
     return Down(f"{vendor.name} broke off its answer ({reason})")
+
+
+def _plain(error: Exception) -> str:
+    """What the system or the server did, without aiohttp's names for it."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error.strerror or str(error.os_error)
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the body ended early"
+    return str(error)
 
 
 @contextmanager

@@ -12,9 +12,7 @@ class NoKey(NotPermitted):
 
     def __init__(self, vendor: str, *names: str) -> None:
         variables = " and ".join(SECRETS[name] for name in names)
-        super().__init__(
-            f"no key for {vendor}: set {variables}, or [keys] in config.toml; without one: --source sample, --source csv"
-        )
+        super().__init__(f"no key for {vendor}: set {variables}, or [keys] in config.toml")
 
 
 def key(settings: Settings, name: str, vendor: str, *all_names: str) -> Secret:
