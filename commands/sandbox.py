@@ -92,7 +92,7 @@ def env(
     return Exit.DONE
 
 
-def _tell(state: "State", world: "SandboxWorld", before: str | None) -> None:
+def _tell(state: "State", world: "SandboxWorld", left: str | None) -> None:
     """What to set on stdout, what runs on stderr."""
     from marketagent.sandbox import environment
 
@@ -101,9 +101,9 @@ def _tell(state: "State", world: "SandboxWorld", before: str | None) -> None:
         f"sandbox at {state.url}: market {state.market}, seed {state.seed}, {world.now():%Y-%m-%d %H:%M} UTC,"
         f" {world.clock.speed:g} times as fast; end it with Ctrl-C"
     )
-    if before:
+    if left:
         home = state.env["MA_HOME"]
-        show.say(f"{home} holds bars of another market ({before}); to begin anew, end this and remove {home}")
+        show.say(f"{home} holds {left}; to begin anew, end this and remove {home}")
 
 
 def _require_extra() -> None:

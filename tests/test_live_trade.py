@@ -271,7 +271,8 @@ class Series:
     def trade(self, data, *args):
         self._capfd.readouterr()
         self._patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
-        code = cli.run(["trade", "--account", "minutes", "--max-age", "inf", *args])
+        age = [] if "in time" in args else ["--max-age", "inf"]
+        code = cli.run(["trade", "--account", "minutes", *age, *(arg for arg in args if arg != "in time")])
         out, err = self._capfd.readouterr()
         self.out = out
         return code, [json.loads(line) for line in out.splitlines()], err
@@ -366,6 +367,14 @@ def test_a_bar_that_closed_too_long_ago_is_not_traded(live, base):
     code, records, err = live.trade(live.member(panel, 100) + live.member(panel, 101), "--max-age", "900")
     assert (code, kinds(records)) == (3, "()()")
     assert err.count("s ago; at most 900 s are allowed") == 2  # a stream of now, about minutes of 2014
+    assert live.runs() == []
+
+
+def test_a_decision_that_comes_after_the_bar_it_would_fill_in_is_not_traded(live, base):
+    _, panel = base
+    code, records, err = live.trade(live.member(panel, 100), "in time")
+    assert (code, kinds(records)) == (3, "()")
+    assert "s ago; at most 60 s are allowed" in err
     assert live.runs() == []
 
 

@@ -48,7 +48,7 @@ class Wanted:
 def sandbox(wanted: Wanted, tell: Callable[[rehearsal.State, SandboxWorld, str | None], None]) -> None:
     """Serve until a signal, which is raised then: KeyboardInterrupt or Terminated. `tell` is called once it listens.
 
-    It is given what to set, the world that is served, and the market whose bars the rehearsal's home has, if another.
+    It is given what to set, the world that is served, and what the rehearsal's home holds that does not go with it.
     """
     sock = run.listening(wanted.port)
     with sock:
@@ -57,6 +57,7 @@ def sandbox(wanted: Wanted, tell: Callable[[rehearsal.State, SandboxWorld, str |
         clock = _clock(wanted, sessions)
         name = f"{wanted.market} {wanted.seed} {' '.join(wanted.symbols)}".strip()
         folder, before = rehearsal.prepare(wanted.home, name)
+        left = f"bars of another market ({before})" if before else _later(folder, clock, wanted.timeout_s)
         env = environ(url, clock, home=folder, config=wanted.config)
         state = rehearsal.State(pid=os.getpid(), url=url, market=wanted.market, seed=wanted.seed, env=env)
         world = SandboxWorld(
@@ -69,7 +70,15 @@ def sandbox(wanted: Wanted, tell: Callable[[rehearsal.State, SandboxWorld, str |
         )
         app = build(world)
         with rehearsal.running(folder, state):
-            _until_signal(app, sock, lambda: tell(state, world, before))
+            _until_signal(app, sock, lambda: tell(state, world, left))
+
+
+def _later(folder: Path, clock: Clock, timeout_s: float) -> str | None:
+    """The bars in the rehearsal's home that its clock has not come to: an earlier rehearsal left them."""
+    newest = stored.newest(folder, timeout_s=timeout_s)
+    if newest is None or newest <= clock():
+        return None
+    return f"bars up to {newest:%Y-%m-%d %H:%M} UTC, which this clock has not come to: they will not come again"
 
 
 def wall() -> datetime:

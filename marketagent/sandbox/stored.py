@@ -51,6 +51,15 @@ def read(home: Path, now: datetime, *, timeout_s: float) -> Stored:
         return Stored(sessions, panel, _minutes(base, panel, timeout_s))
 
 
+def newest(home: Path, *, timeout_s: float) -> datetime | None:
+    """The start of the newest bar stored in `home`, None if there is none."""
+    if not (home / MARKET).exists():
+        return None
+    with opened(home / MARKET, timeout_s=timeout_s) as con:
+        row = con.execute("SELECT max(ts) FROM bars").fetchone()
+    return row[0].replace(tzinfo=UTC) if row and row[0] else None
+
+
 def read_sessions(home: Path, now: datetime, *, timeout_s: float) -> tuple[Session, ...]:
     """The sessions of NYSE from 1990 to at least a year from `now`."""
     with _with_calendar(home, now, timeout_s) as base:
