@@ -37,7 +37,7 @@ from marketagent.sizing import row_total
 
 FILLS = ("next-open", "next-close", "same-close")
 SILENT_SESSIONS = 5
-_SPLIT_HAIR = 1e-6  # of a step. Ratios such as 1/3 come with six digits: 3 old shares are one new one, not 0.999999
+SPLIT_HAIR = 1e-6  # of a step. Ratios such as 1/3 come with six digits: 3 old shares are one new one, not 0.999999
 FILL, SPLIT, DIVIDEND, FRACTION, CLOSED = range(5)
 KINDS = ("fill", "split", "dividend", "fraction", "closed")
 Column = NDArray[Any]  # rows, symbols and kinds are whole numbers, quantities and prices are not
@@ -115,7 +115,7 @@ def after_split(quantity: Array, split: Array, steps: float) -> Array:
     One rule for both: an order to sell all must still sell all.
     """
     grown = quantity * split
-    whole = np.trunc(grown * steps + np.copysign(_SPLIT_HAIR, grown)) / steps
+    whole = np.trunc(grown * steps + np.copysign(SPLIT_HAIR, grown)) / steps
     return np.where(split == 1.0, quantity, whole)
 
 
