@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from marketagent.costs import Costs
 from marketagent.decision import BadStrategy, decide, signals_of
 from marketagent.deferred import Deferred, Memo, remembering
 from marketagent.errors import UsageError
 from marketagent.grid import Axis, combinations
-from marketagent.panel import Array, Panel
+from marketagent.indicators import sma
+from marketagent.panel import Array, Panel, empty
 from marketagent.program import computed
 from marketagent.replay import Ground, Spoken
 from marketagent.signals import Signal
@@ -126,6 +128,21 @@ class Sweep:
                 future.result()
             if tell is not None:
                 tell(len(self.done))
+
+
+def warm() -> None:
+    """Load what is compiled, or compile it, on the smallest of sweeps."""
+    panel = empty(np.array(["2013-01-02", "2013-01-03"], dtype="datetime64[D]"), ["A"])
+    for values in vars(panel.raw).values():
+        values[:] = 1.0
+    Sweep(Ground(panel, Costs(name="none"), 1.0)).run([(0, _Smallest())], workers=1)
+
+
+class _Smallest(Strategy):
+    """Deferred, and of one row: enough to need all that is compiled."""
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        return {"none": Signal(sma(panel.close, 1) * 0.0)}
 
 
 def _known(panel: Panel) -> dict[str, Array]:
