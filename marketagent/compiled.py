@@ -21,8 +21,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
-    """`function` as machine code, kept on disk; it lets other threads run."""
-    return cast(F, njit(cache=True, nogil=True, error_model="numpy")(function))
+    """`function` as machine code, kept on disk; it lets other threads run.
+
+    A private one becomes part of its caller: handing over ten arrays costs more than most of them do with them.
+    """
+    private = function.__name__.startswith("_")
+    return cast(F, njit(cache=True, nogil=True, error_model="numpy", forceinline=private)(function))
 
 
 def address(values: Array) -> int:

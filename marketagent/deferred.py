@@ -118,7 +118,7 @@ class Memo:
     """The indicators computed so far, of `known` arrays by name: those of the panel, which stay as they are."""
 
     def __init__(self, known: dict[str, Array], *, most_bytes: int = _BYTES, deferring: bool = True) -> None:
-        self._named, self._deferring = known, deferring
+        self._named, self.deferring = known, deferring
         self._known = {id(array): (name, array) for name, array in known.items()}
         self._kept: dict[Any, Any] = {}
         self._bytes, self._most, self._lock = 0, most_bytes, Lock()
@@ -131,7 +131,7 @@ class Memo:
     def of(self, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """`function` of its arguments, computed or remembered."""
         made = self._made(function, args, options)
-        return made if self._deferring else _copied(made)
+        return made if self.deferring else _copied(made)
 
     def _made(self, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         key = (function.__name__, *(self._name(arg) for arg in args), *sorted(options.items()))
@@ -181,6 +181,15 @@ def deferrable(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **options) if memo is None else memo.of(function, args, options)
 
     return asked
+
+
+def kept(value: Any) -> Any:
+    """`value`, or, where arrays are deferred, an array (T, N) of numbers as a leaf of its own."""
+    memo = _memo.get()
+    if memo is None or not memo.deferring or not isinstance(value, np.ndarray):
+        return value
+    leaf = _operand(value, value.shape) if value.ndim == 2 else None
+    return value if leaf is None else leaf
 
 
 def concrete(value: Any) -> Any:

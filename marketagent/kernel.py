@@ -1,37 +1,32 @@
-"""The compiled half of a sweep: from the signals of one combination of parameters to its equity and metrics.
+"""The compiled simulation of a sweep: from target weights to equity and metrics.
 
-``weigh`` does what ``decide`` does with signals, ``run`` what ``simulate`` does with targets, in their words and their
-order of operations, one session and one symbol at a time; tests hold them equal. It keeps the equity of the combination
-it is at and nothing else.
+``run`` does what ``simulate`` does, in its words and its order of operations, one session and one symbol at a time, and
+measures what comes out as ``metrics`` does; tests hold them equal, the equity to the bit.
 
-Arrays come as addresses, each of a C-ordered float64 (T, N) array that the caller keeps alive: how many signals there
-are differs from strategy to strategy, and must not be compiled for.
+Arrays of the panel come as addresses, each of a C-ordered float64 (T, N) array that the caller keeps alive.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from marketagent.compiled import Array, Whole, cells_at, compiled, matrix_at
+from marketagent.compiled import Array, Whole, compiled, matrix_at
 from marketagent.costs import Costs
 from marketagent.metrics import FLAT
 from marketagent.orders import HAIR
 from marketagent.simulate import SPLIT_HAIR
 
-OPEN, CLOSE, MARK, SPLIT, DIVIDEND, BARS, VOLATILITY = range(7)  # of `prices`; BARS counts them, 0 where there is none
+OPEN, CLOSE, MARK, SPLIT, DIVIDEND = range(5)  # of `prices`
 SPLITS, PAYS, ENDS = 1, 2, 4  # of `happens`: a row has a split, a dividend, a symbol to be closed
 NEXT_OPEN, NEXT_CLOSE, SAME_CLOSE = range(3)  # as simulate.FILLS
-EQUAL, SCORE, INVERSE_VOLATILITY, TOP_K = range(4)  # as sizing.METHODS
-METHOD, BEST, GROSS, MAX_WEIGHT, LONG_ONLY, THRESHOLD, MIN_CONFIDENCE, WARMUP = range(8)  # of `rule`
 START_CASH, START, FILL, STEPS, PERIODS = range(5)  # of `terms`
-SLIPPAGE, BPS, PER_SHARE, MINIMUM, CEILING = range(5)  # of `bill`
+SLIPPAGE, RATE, PER_SHARE, MINIMUM, CEILING = range(5)  # of `bill`, the first two as fractions
 CASH, TRADED, TRADES = range(3)  # of `account`
-BLOCK = 1024  # cells, which stay in the nearest cache
 RESULTS = ("total_return", "cagr", "sharpe", "max_drawdown", "trades", "turnover")  # NaN where a metric is None
 
 
 def bill_of(costs: Costs) -> Array:
     """The numbers of `costs`, in the order the kernel reads them."""
-    return np.array([costs.slippage_bps, costs.bps, costs.per_share, costs.minimum, costs.ceiling])
+    return np.array([costs.slippage_bps / 10_000, costs.bps / 10_000, costs.per_share, costs.minimum, costs.ceiling])
 
 
 @compiled
@@ -58,7 +53,7 @@ def run(
     start, fill, steps = int(terms[START]), int(terms[FILL]), terms[STEPS]
     account = np.array([terms[START_CASH], 0.0, 0.0])
     shares, waiting, owed, paid = np.zeros(width), np.zeros(width), np.zeros(width), np.zeros(width)
-    position, largest = np.zeros(width), np.zeros(width)
+    position, largest, queue = np.zeros(width), np.zeros(width), np.zeros(width, np.int64)
     waits, owes = False, False
     turn = np.searchsorted(due, start)
     for t in range(start, length):
@@ -69,7 +64,7 @@ def run(
             account[CASH] += _dividends(shares, dividends[t])
         if waits:
             price = opens[t] if fill == NEXT_OPEN else closes[t]
-            _execute(account, shares, waiting, paid, price, bill, steps, position, largest)
+            _execute(account, shares, waiting, paid, queue, price, bill, steps, position, largest)
             waits = False
         if owes:
             _pay(account, owed, mark, position, largest)
@@ -82,7 +77,7 @@ def run(
             if worth > 0 and _wants(wanted[t], shares, closes[t], worth, band):
                 waits = _orders(waiting, wanted[t], shares, closes[t], worth, band, steps)
             if waits and fill == SAME_CLOSE:
-                _execute(account, shares, waiting, paid, closes[t], bill, steps, position, largest)
+                _execute(account, shares, waiting, paid, queue, closes[t], bill, steps, position, largest)
                 waits = False
                 worth = account[CASH] + _value(shares, mark)
         equity[t] = worth
@@ -180,77 +175,88 @@ def _orders(
     waiting: Array, target: Array, shares: Array, close: Array, equity: float, band: float, steps: float
 ) -> bool:
     """What each symbol is to buy or sell, into `waiting`; True if anything is. `equity` is above 0."""
-    waits = False
-    for n in range(len(target)):
-        waiting[n] = 0.0
+    ordered = 0
+    for n in range(len(target)):  # without a branch, as above
         wanted_value = target[n] * equity
-        if np.isnan(target[n]) or np.isnan(close[n]):
-            continue
-        if abs(wanted_value - shares[n] * close[n]) < band * abs(wanted_value):
-            continue
-        if band >= 1 and shares[n] * target[n] > 0:
-            continue
         wanted = _cut(wanted_value / close[n], steps)
-        waiting[n] = np.rint((wanted - shares[n]) * steps) / steps
-        waits = waits or waiting[n] != 0
-    return waits
+        near = abs(wanted_value - shares[n] * close[n]) < band * abs(wanted_value)
+        near |= (band >= 1) & (shares[n] * target[n] > 0)
+        alone = near | (target[n] != target[n]) | (close[n] != close[n])
+        waiting[n] = 0.0 if alone else _stepped(np.rint((wanted - shares[n]) * steps), steps)
+        ordered += waiting[n] != 0
+    return ordered > 0
 
 
 @compiled
 def _cut(quantity: float, steps: float) -> float:
-    return np.trunc(quantity * steps + np.copysign(HAIR, quantity)) / steps  # type: ignore[no-any-return]
+    return _stepped(np.trunc(quantity * steps + np.copysign(HAIR, quantity)), steps)
+
+
+@compiled
+def _stepped(whole: float, steps: float) -> float:
+    """So many whole steps as shares; of whole shares without the division, the dearest part of it all."""
+    return whole if steps == 1.0 else whole / steps
 
 
 @compiled
 def _commission(shares: float, price: float, bill: Array) -> float:
     value = shares * price
     by_share = min(max(bill[PER_SHARE] * shares, bill[MINIMUM]), bill[CEILING] * value)
-    return 0.0 if shares == 0 else bill[BPS] / 10_000 * value + by_share
+    return 0.0 if shares == 0 else bill[RATE] * value + by_share
 
 
 @compiled
 def _execute(
-    account: Array, shares: Array, waiting: Array, paid: Array, price: Array, bill: Array, steps: float,
+    account: Array, shares: Array, waiting: Array, paid: Array, queue: Whole, price: Array, bill: Array, steps: float,
     position: Array, largest: Array,
 ) -> None:  # fmt: skip
-    """Fill the orders that have a price: sells first, then as much of the buys as the cash pays for."""
+    """Fill the orders that have a price: sells first, then as much of the buys as the cash pays for.
+
+    `paid` and `queue` are room: for the prices after slippage, and for the symbols that are to be bought.
+    """
     sold = sell_fees = cost = fees = 0.0
-    slip = bill[SLIPPAGE] / 10_000
+    slip, buys = bill[SLIPPAGE], 0
     for n in range(len(waiting)):
         quantity = waiting[n]
-        if quantity == 0:
+        if quantity == 0 or not np.isfinite(price[n]):
             continue
-        if not np.isfinite(price[n]):
-            waiting[n] = 0.0
-        elif quantity < 0:
+        if quantity < 0:
             paid[n] = price[n] - price[n] * slip
             sold += -quantity * paid[n]
             sell_fees += _commission(-quantity, paid[n], bill)
+            _fill(account, shares, position, largest, n, quantity, paid[n], steps)
         else:
             paid[n] = price[n] + price[n] * slip
             cost += quantity * paid[n]
             fees += _commission(quantity, paid[n], bill)
+            queue[buys] = n
+            buys += 1
     account[CASH] += sold - sell_fees
     share, spent, rounds = 1.0, cost + fees, 0
     while spent > account[CASH] and spent != 0.0:
         rounds += 1
         share = 0.0 if rounds == 64 else share * (max(account[CASH], 0.0) / spent * (1 - 1e-12))
         cost = fees = 0.0
-        for n in range(len(waiting)):
-            if waiting[n] > 0:
-                quantity = _cut(waiting[n] * share, steps)
-                cost += quantity * paid[n]
-                fees += _commission(quantity, paid[n], bill)
+        for k in range(buys):
+            quantity = _cut(waiting[queue[k]] * share, steps)
+            cost += quantity * paid[queue[k]]
+            fees += _commission(quantity, paid[queue[k]], bill)
         spent = cost + fees
     account[CASH] -= spent
-    for n in range(len(waiting)):
-        quantity = waiting[n]
-        if quantity > 0 and rounds:
-            quantity = _cut(quantity * share, steps)
+    for k in range(buys):
+        n = queue[k]
+        quantity = _cut(waiting[n] * share, steps) if rounds else waiting[n]
         if quantity != 0:
-            shares[n] = np.rint((shares[n] + quantity) * steps) / steps
-            account[TRADED] += abs(quantity) * paid[n]
-            _trade(account, position, largest, n, quantity)
+            _fill(account, shares, position, largest, n, quantity, paid[n], steps)
+
+
+@compiled
+def _fill(
+    account: Array, shares: Array, position: Array, largest: Array, n: int, quantity: float, price: float, steps: float
+) -> None:
+    shares[n] = _stepped(np.rint((shares[n] + quantity) * steps), steps)
+    account[TRADED] += abs(quantity) * price
+    _trade(account, position, largest, n, quantity)
 
 
 @compiled
@@ -264,123 +270,6 @@ def _trade(account: Array, position: Array, largest: Array, n: int, quantity: fl
         largest[n] = 0.0
     position[n] = after
     largest[n] = max(largest[n], abs(after))
-
-
-# The decision: ensemble.ensemble, act, sizing.target_weights ----------------------------------------------------------
-
-
-@compiled
-def weigh(
-    targets: int, signals: Whole, sure: Array, weights: Array, rule: Array, due: Whole, prices: Whole, length: int,
-    width: int,
-) -> bool:  # fmt: skip
-    """The target weights of the rows that are `due`, into `targets`.
-
-    `signals` (S, 2) are the addresses of values and confidences; where the latter is 0, `sure` (S,) holds for all
-    values. False, and nothing of worth, if a signal leaves its range.
-    """
-    bars, volatility = matrix_at(prices[BARS], length, width), matrix_at(prices[VOLATILITY], length, width)
-    wanted = matrix_at(targets, length, width)
-    most = max(1, BLOCK // width)
-    scores = np.empty((most, width))
-    sums = np.empty((3, most * width))
-    turn = 0
-    while turn < len(due):
-        t, rows = due[turn], 1
-        while rows < most and turn + rows < len(due) and due[turn + rows] == t + rows:
-            rows += 1
-        if not _score(scores.ravel(), sums, signals, sure, weights, bars.ravel(), rule, t * width, rows * width):
-            return False
-        for row in range(rows):
-            _size(wanted[t + row], scores[row], volatility[t + row], rule)
-        turn += rows
-    return True
-
-
-@compiled
-def _score(
-    score: Array, sums: Array, signals: Whole, sure: Array, weights: Array, bars: Array, rule: Array, first: int,
-    count: int,
-) -> bool:  # fmt: skip
-    """The scores of `count` cells, NaN without one; in doubt 0, which is as good as a hold. False beyond the range."""
-    value, spoken, trust = sums[0], sums[1], sums[2]
-    sums[:] = 0.0
-    total, beyond = 0.0, 0
-    for k in range(len(weights)):
-        opinions, weight = cells_at(signals[k, 0], first, count), weights[k]
-        total += weight
-        if signals[k, 1]:
-            confidences = cells_at(signals[k, 1], first, count)
-            for i in range(count):
-                speaks = (opinions[i] == opinions[i]) & (confidences[i] == confidences[i])
-                beyond += (abs(opinions[i]) > 1) | (confidences[i] < 0) | (confidences[i] > 1)
-                value[i] += weight * opinions[i] if speaks else 0.0
-                spoken[i] += weight if speaks else 0.0
-                trust[i] += weight * confidences[i] if speaks else 0.0
-        else:
-            for i in range(count):
-                beyond += abs(opinions[i]) > 1
-                value[i] += weight * opinions[i] if opinions[i] == opinions[i] else 0.0
-                spoken[i] += weight if opinions[i] == opinions[i] else 0.0
-                trust[i] += weight * sure[k] if opinions[i] == opinions[i] else 0.0
-    least = max(rule[WARMUP], 1.0)
-    for i in range(count):
-        mean = value[i] / spoken[i]  # NaN where all abstain
-        score[i] = min(max(mean, -1.0), 1.0) if (bars[first + i] >= least) & (mean == mean) else np.nan
-    if rule[MIN_CONFIDENCE] > 0:
-        for i in range(count):
-            if score[i] == score[i] and not min(max(trust[i] / total, 0.0), 1.0) >= rule[MIN_CONFIDENCE]:
-                score[i] = 0.0 if rule[METHOD] == TOP_K else np.nan
-    return beyond == 0 and not (sure < 0).any() and not (sure > 1).any()
-
-
-@compiled
-def _size(target: Array, score: Array, volatility: Array, rule: Array) -> None:
-    """Target weights of one session, NaN where a position is left alone."""
-    method, threshold, long_only = rule[METHOD], rule[THRESHOLD], rule[LONG_ONLY] != 0
-    total, count = 0.0, 0
-    if method == EQUAL and long_only:
-        for n in range(len(score)):
-            count += score[n] > threshold
-        weight = min(rule[GROSS] / max(count, 1), rule[MAX_WEIGHT])
-        for n in range(len(score)):
-            target[n] = weight if score[n] > threshold else 0.0 if score[n] < -threshold else np.nan
-        return
-    for n in range(len(score)):  # `target` holds the pull first
-        pull = 0.0
-        if score[n] > threshold or (score[n] < -threshold and not long_only):
-            pull = 1.0
-            if method in (SCORE, TOP_K):
-                pull = abs(score[n])
-            elif method == INVERSE_VOLATILITY:
-                pull = 1.0 / volatility[n] if volatility[n] > 0 else 0.0
-            count += 1
-        target[n] = pull
-    if method == TOP_K:
-        _best(target, min(count, int(rule[BEST])))
-    for n in range(len(score)):
-        total += target[n]
-    for n in range(len(score)):
-        sells = score[n] < -threshold
-        if target[n] > 0:
-            weight = min(rule[GROSS] * target[n] / total, rule[MAX_WEIGHT])
-            target[n] = -weight if sells and not long_only else weight
-        elif np.isnan(score[n]) if method == TOP_K else not sells:
-            target[n] = np.nan
-
-
-@compiled
-def _best(pull: Array, count: int) -> None:
-    """The `count` strongest become 1, all others 0; of equal ones the first wins."""
-    for _ in range(count):
-        best = -1
-        for n in range(len(pull)):
-            if pull[n] > 0 and (best < 0 or pull[n] > pull[best]):
-                best = n
-        if best >= 0:
-            pull[best] = -1.0
-    for n in range(len(pull)):
-        pull[n] = 1.0 if pull[n] < 0 else 0.0
 
 
 @compiled

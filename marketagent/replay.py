@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from marketagent import kernel
+from marketagent import kernel, weighing
 from marketagent.compiled import address
 from marketagent.costs import Costs
 from marketagent.indicators import volatility
@@ -56,9 +56,9 @@ class Ground:
         ]
         sure = [each.confidence if isinstance(each.confidence, float) else np.nan for each in spoken]
         targets, due_rows = np.empty(self.panel.shape), self._due(strategy.rebalance)
-        fine = kernel.weigh(
+        fine = weighing.weigh(
             address(targets), np.array(arrays, dtype=np.int64), np.array(sure), np.array([s.weight for s in spoken]),
-            _rule(strategy), due_rows, self._prices, *self.panel.shape,
+            _rule(strategy), due_rows, address(self._bars), address(self._usual), *targets.shape,
         )  # fmt: skip
         return self._run(targets, strategy.band, due_rows)[1] if fine else None
 
@@ -83,10 +83,17 @@ class Ground:
     def _arrays(self) -> list[Array]:
         """In the order of the kernel's `prices`; kept here, where their addresses are good."""
         panel = self.panel
-        bars = np.where(panel.has_bar, np.cumsum(panel.has_bar, axis=0), 0)
-        usual = volatility(panel.close, VOLATILITY_WINDOW)
-        arrays = [panel.raw.open, panel.raw.close, panel.mark, panel.split, panel.dividend, bars, usual]
+        arrays = [panel.raw.open, panel.raw.close, panel.mark, panel.split, panel.dividend]
         return [np.ascontiguousarray(values, dtype=np.float64) for values in arrays]
+
+    @cached_property
+    def _bars(self) -> Array:
+        """(T, N): how many bars there were by each row that has one, 0 where there is none."""
+        return np.where(self.panel.has_bar, np.cumsum(self.panel.has_bar, axis=0), 0).astype(np.float64)
+
+    @cached_property
+    def _usual(self) -> Array:
+        return np.ascontiguousarray(volatility(self.panel.close, VOLATILITY_WINDOW))
 
     @cached_property
     def _prices(self) -> NDArray[np.int64]:
