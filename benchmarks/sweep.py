@@ -42,6 +42,7 @@ SESSIONS, SYMBOLS = 5_000, 10
 FAST, SLOW = range(5, 104, 2), range(105, 204, 2)
 PAIRS = len(FAST) * len(SLOW)
 CASH, BAND = 1_000_000.0, 0.25
+FLAT = 1e-9  # averages nearer than this are equal, as in the strategy
 MADE = 25  # signals that the strategy of its own has made; they are handed over again and again
 GOALS = {"fused": 3.0, "signals": 1.5}
 
@@ -160,7 +161,7 @@ def fused(opens: Array, closes: Array, windows: Any, pairs: Any, results: Array)
             if t >= first:
                 count = 0
                 for n in range(closes.shape[1]):
-                    count += fast[t, n] > slow[t, n]
+                    count += fast[t, n] - slow[t, n] > FLAT * slow[t, n]
                 waits = size(orders, shares, closes[t], fast[t], slow[t], worth / max(count, 1))
         measure(equity, state, results[p])
 
@@ -195,10 +196,10 @@ def size(orders: Array, shares: Array, close: Array, above: Array, below: Array,
     waits = False
     for n in range(len(orders)):
         orders[n] = 0.0
-        if above[n] > below[n]:
+        if above[n] - below[n] > FLAT * below[n]:
             if abs(each - shares[n] * close[n]) >= BAND * each:
                 orders[n] = np.trunc(each / close[n] + 1e-9) - shares[n]
-        elif above[n] < below[n]:
+        elif above[n] - below[n] < -FLAT * below[n]:
             orders[n] = -shares[n]
         waits = waits or orders[n] != 0
     return waits
