@@ -277,7 +277,7 @@ class _Run:
         panel, book = self.panel, self.book
         mark = panel.mark[t]
         fractions = None
-        if self.splits[t] < self.splits[t + 1]:
+        if self._is_splitting(t):
             fractions = self._before_open(t)
         elif self.pays[t] < self.pays[t + 1]:
             book.cash += float(self._dividends(t, t + 1)[0])
@@ -304,6 +304,13 @@ class _Run:
         self.equity[t] = book.cash + worth
         self.exposure[t] = total(np.abs(value)) if (value < 0).any() else worth
 
+    def _is_splitting(self, t: int) -> bool:
+        """Whether a split of row `t` is of anything held or ordered."""
+        columns = self.split_columns[self.splits[t] : self.splits[t + 1]]
+        if not len(columns):
+            return False
+        return bool(self.book.shares[columns].any() or (self.waiting is not None and self.waiting[columns].any()))
+
     def _before_open(self, t: int) -> Array:
         panel, held = self.panel, self.book.shares != 0
         split, dividend = panel.split[t], np.where(held & (panel.dividend[t] > 0), panel.dividend[t], 0.0)
@@ -317,7 +324,7 @@ class _Run:
         if self.waiting is None:
             return
         filled, paid, fees = execute(self.book, self.waiting, price, self.costs, self.steps)
-        self.unfilled += int(((self.waiting != 0) & (filled == 0)).sum())
+        self.unfilled += int(np.count_nonzero((self.waiting != 0) & (filled == 0)))
         self._write(t, decided, FILL, filled, paid, fees)
         self.waiting = None
 
