@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from marketagent import catalog, options, pipe, scoring
+from marketagent import catalog, grid, options, pipe, scoring, show, sweeping
 from marketagent import home as homes
 from marketagent.backtest import backtest
 from marketagent.config import Settings
@@ -36,19 +36,29 @@ def run(
         Path | None, typer.Option("--equity", help="Write equity by session to this .parquet or .csv.")
     ] = None,
     fills: Annotated[Path | None, typer.Option("--fills", help="Write every fill to this .parquet or .csv.")] = None,
+    top: Annotated[
+        int, typer.Option("--top", min=1, help="How many of the best combinations of a sweep to print.")
+    ] = 10,
     listed: Annotated[bool, typer.Option("--list", help="List the strategies with their parameters.")] = False,
     format: options.Format = "auto",
 ) -> int:
     """Backtest a strategy on SYMBOLS, by default all that are stored.
 
     Example: ma backtest --from 2005-01-01 --strategy sma_cross --set fast=20 --set slow=50
+
+    A range (start:stop:step) or a list (a,b,c) as a value of --set sweeps the strategy over it; several make a grid.
+
+    Example: ma backtest --strategy sma_cross --set fast=5:50:5 --set slow=20:200:10
     """
     settings = Settings.load()
     if listed:
         return _list(settings, format)
     homes.check(settings.home, write=True)  # before a strategy of its folder is run
     loaded = catalog.load(strategy, settings.home)
-    chosen = loaded.configured(options.pairs(values, "--set"))
+    texts = options.pairs(values, "--set")
+    axes = grid.axes(loaded.kind, texts)
+    is_sweep = any(len(axis.values) > 1 for axis in axes)
+    chosen = None if is_sweep else loaded.configured(texts)
     first, last = options.span(since, until)
     bill = options.bill(settings, costs_name, slippage_bps)
     options.one_of(fill, FILLS, "--fill")
@@ -66,6 +76,16 @@ def run(
         settings.now,
     )
     wait = settings.busy_timeout_s
+    if chosen is None:
+        for option, value in (("--benchmark", benchmark), ("--equity", equity), ("--fills", fills)):
+            if value is not None:
+                raise UsageError(f"{option} is of one run, and --set has several values; leave one of them out")
+        panel = view.panel(settings.home, given.symbols or None, timeout_s=wait)
+        sweep = sweeping.prepared(
+            settings.home, loaded, axes, panel, view, bill, start_cash,
+            first=first, fill=fill, fractional=fractional, timeout_s=wait,
+        )  # fmt: skip
+        return _swept(settings, sweep, given, top, format)
     decisions = scoring.decided(settings.home, loaded, chosen, given.symbols or None, view, timeout_s=wait)
     start = scoring.start_row(decisions.panel, first)
     result = backtest(
@@ -90,6 +110,24 @@ def run(
         out.curve = result.simulation.equity.tolist()
         for name in missing:
             out.fail(name, f"nothing is stored; run: ma fetch {name}")
+    return out.exit_code
+
+
+def _swept(settings: Settings, sweep: sweeping.Sweeping, given: pipe.Input, top: int, format: pipe.Format) -> int:
+    """Work through a sweep, keep all of it and print the best; an interruption goes on once that is done."""
+    run = options.new_run(settings)
+    interruption = sweep.work()
+    sweep.keep(settings.home, run, settings.now, timeout_s=settings.busy_timeout_s)
+    with pipe.sealed("backtest", format, run=run, at=settings.now) as out:
+        out.follow(given)
+        for trial in sweep.best(run, top):
+            out.write(trial)
+        for name in given.symbols:
+            if name not in sweep.sweep.ground.panel.symbols:
+                out.fail(name, f"nothing is stored; run: ma fetch {name}")
+        show.say(sweep.summary)
+        if interruption is not None:
+            raise interruption
     return out.exit_code
 
 

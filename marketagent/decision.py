@@ -61,7 +61,7 @@ def decide(strategy: Strategy, panel: Panel, opinions: Opinions | None = None) -
     none, or their weights cannot weigh.
     """
     panel = panel.locked()
-    signals = _checked(strategy, strategy.signals(panel, opinions or {}), panel)
+    signals = signals_of(strategy, panel, opinions or {})
     scored = ensemble(signals, strategy.weights)
     # A symbol without a bar on a session is not decided on: there is no close to decide at. Nor is one with fewer
     # bars than the strategy needs: some of its signals may speak already, but not all.
@@ -90,7 +90,9 @@ def _volatility(strategy: Strategy, panel: Panel) -> Array:
     return volatility(panel.close, VOLATILITY_WINDOW)
 
 
-def _checked(strategy: Strategy, signals: object, panel: Panel) -> dict[str, Signal]:
+def signals_of(strategy: Strategy, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+    """The signals of `strategy` on a locked `panel`; raises BadStrategy for what cannot be used or weighed."""
+    signals: object = strategy.signals(panel, opinions)
     name = type(strategy).__name__
     if not isinstance(signals, dict) or not signals:
         raise BadStrategy(f"{name}.signals() gave {type(signals).__name__}; it must give a dict of at least one Signal")

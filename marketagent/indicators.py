@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from marketagent.deferred import deferrable
 from marketagent.errors import UsageError, did_you_mean
 
 Array = npt.NDArray[np.float64]
@@ -50,6 +51,7 @@ class Bands(NamedTuple):
     lower: Array
 
 
+@deferrable
 def sma(x: Array, window: int) -> Array:
     """Simple moving average: the mean of the last `window` bars, in the unit of `x`.
 
@@ -62,6 +64,7 @@ def sma(x: Array, window: int) -> Array:
     return _over_own_bars(lambda x: (_mean(x, window),), x)[0]
 
 
+@deferrable
 def ema(x: Array, window: int) -> Array:
     """Exponential moving average with the weight 2/(window + 1), in the unit of `x`.
 
@@ -74,6 +77,7 @@ def ema(x: Array, window: int) -> Array:
     return _over_own_bars(lambda x: (_ema(x, window, first=0),), x)[0]
 
 
+@deferrable
 def rsi(close: Array, window: int = 14) -> Array:
     """Relative strength index, 0 to 100: the share of the gains in all moves.
 
@@ -99,6 +103,7 @@ def rsi(close: Array, window: int = 14) -> Array:
     return _over_own_bars(compute, close)[0]
 
 
+@deferrable
 def atr(high: Array, low: Array, close: Array, window: int = 14) -> Array:
     """Average true range, in price units.
 
@@ -121,6 +126,7 @@ def atr(high: Array, low: Array, close: Array, window: int = 14) -> Array:
     return _over_own_bars(compute, high, low, close)[0]
 
 
+@deferrable
 def macd(close: Array, fast: int = 12, slow: int = 26, signal: int = 9) -> Macd:
     """Moving average convergence divergence: the fast EMA less the slow one, and an EMA of that.
 
@@ -146,6 +152,7 @@ def macd(close: Array, fast: int = 12, slow: int = 26, signal: int = 9) -> Macd:
     return Macd(*_over_own_bars(compute, close))
 
 
+@deferrable
 def bollinger(close: Array, window: int = 20, width: float = 2.0) -> Bands:
     """Bollinger bands: `width` population standard deviations around the mean of the last `window` bars.
 
@@ -163,6 +170,7 @@ def bollinger(close: Array, window: int = 20, width: float = 2.0) -> Bands:
     return Bands(*_over_own_bars(compute, close))
 
 
+@deferrable
 def momentum(close: Array, window: int, skip: int = 0) -> Array:
     """Return over the bars from `window` ago to `skip` ago, as a fraction; `skip=0` is TA-Lib's ROCP.
 
@@ -185,6 +193,7 @@ def momentum(close: Array, window: int, skip: int = 0) -> Array:
     return _over_own_bars(compute, close)[0]
 
 
+@deferrable
 def volatility(close: Array, window: int) -> Array:
     """Population standard deviation of the last `window` simple returns from bar to bar.
 
@@ -204,6 +213,7 @@ def volatility(close: Array, window: int) -> Array:
     return _over_own_bars(compute, close)[0]
 
 
+@deferrable
 def zscore(x: Array, window: int) -> Array:
     """How many population standard deviations `x` is above the mean of its last `window` bars.
 
@@ -221,6 +231,7 @@ def zscore(x: Array, window: int) -> Array:
     return _over_own_bars(compute, x)[0]
 
 
+@deferrable
 def talib(name: str, *arrays: Array, **parameters: Any) -> Array | Parts:
     """Any TA-Lib function by its name, over each column's own bars: ``talib("ADX", high, low, close)``.
 

@@ -5,12 +5,12 @@ import numpy as np
 from marketagent.panel import Array
 
 WHOLE, FRACTIONAL = 1.0, 1e6  # steps a share is cut into; Alpaca takes up to nine decimals, six are plenty
-_HAIR = 1e-9  # 999.9999999999 shares are 1000: binary fractions of money must not cost a share
+HAIR = 1e-9  # 999.9999999999 shares are 1000: binary fractions of money must not cost a share
 
 
 def cut(quantity: Array, steps: float) -> Array:
     """`quantity` towards zero to whole steps: whole shares for `WHOLE`, millionths for `FRACTIONAL`."""
-    return np.trunc(quantity * steps + np.copysign(_HAIR, quantity)) / steps
+    return np.trunc(quantity * steps + np.copysign(HAIR, quantity)) / steps
 
 
 def snap(quantity: Array, steps: float) -> Array:

@@ -204,6 +204,36 @@ class Backtest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One combination of a sweep and how it did on the very sessions it is chosen by; `rank` 1 has the best Sharpe.
+
+    `swept` names the parameters that vary. `plateau` is the median Sharpe of its neighbours in the grid over its own:
+    about 1 where the place hardly matters, far below on a spike. Metrics without a value are None.
+    """
+
+    run: str
+    rank: int
+    strategy: str
+    strategy_hash: str
+    params: dict[str, Any]
+    swept: list[str]
+    symbols: int
+    first: str
+    last: str
+    equity: float | None
+    total_return: float | None
+    cagr: float | None
+    sharpe: float | None
+    max_drawdown: float | None
+    trades: int
+    turnover: float | None
+    plateau: float | None
+    judged: Literal["in sample"] = "in sample"
+    timeframe: str = "1d"
+    kind: Literal["trial"] = "trial"
+
+
+@dataclass(frozen=True, kw_only=True)
 class StrategyInfo:
     """A strategy that ``--strategy`` can name, with its parameters; `own` are those that not every strategy has."""
 
@@ -290,6 +320,7 @@ KINDS: dict[str, type] = {
     "order": Order,
     "position": Position,
     "backtest": Backtest,
+    "trial": Trial,
     "strategy": StrategyInfo,
     "bar": Bar,
     "trade": Trade,

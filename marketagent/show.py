@@ -28,10 +28,12 @@ _COLUMNS = {
     "order": "symbol session? ts? side quantity state filled_quantity fill_price commission? reason",
     "position": "account? symbol quantity price value weight session? ts?",
     "backtest": "strategy first last symbols? equity total_return sharpe max_drawdown",
+    "trial": "strategy judged first last rank total_return cagr? sharpe max_drawdown trades turnover? plateau",
     "setting": "name value origin",
 }
 # Told once above the table when all rows agree.
-_SHARED = ("account", "strategy", "session", "ts", "source", "timeframe")
+_SHARED = ("account", "strategy", "session", "ts", "source", "timeframe", "judged", "first", "last")
+_SWEPT = "set "  # before the name of a parameter among the columns of a trial: it may be that of another column
 _WITHIN_A_DAY = "ts"  # no column where nothing has one
 _LABELS = {
     "confidence": "conf",
@@ -46,7 +48,7 @@ _LABELS = {
 _PERCENT = {"weight", "confidence", "band", "exposure", "alpha"}
 _RATES = ("return", "drawdown", "volatility", "cagr", "rate")
 _MONEY = {"close", "price", "value", "fill_price", "commission", "cash", "equity", "costs_paid"}
-_SCORES = {"score", "sharpe", "sortino", "calmar", "beta", "information_ratio", "turnover", "profit_factor"}
+_SCORES = {"score", "sharpe", "sortino", "calmar", "beta", "information_ratio", "turnover", "profit_factor", "plateau"}
 _COLOURS = {"buy": "green", "sell": "red"}
 _LOOSE = {"reasoning", "reason", "summary", "meaning", "file"}  # texts: they get the width that is left over
 _LEAST = 20  # columns, before an optional column makes room
@@ -299,6 +301,8 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
         return dict(record["values"])
     flat = {name: value for name, value in record.items() if name not in ("kind", "i", "metrics")}
     metrics: dict[str, Any] = record.get("metrics", {})
+    if record["kind"] == "trial":
+        metrics = {_SWEPT + name: record["params"][name] for name in record["swept"]}
     return flat | metrics
 
 
@@ -307,6 +311,8 @@ def _chosen(kind: str, rows: list[dict[str, Any]]) -> tuple[list[str], list[str]
     if kind not in _COLUMNS:
         return list(dict.fromkeys(name for row in rows for name in row)), []
     names = _COLUMNS[kind].split()
+    if kind == "trial":
+        names[names.index("rank") + 1 : 0] = [_SWEPT + name for name in rows[0]["swept"]]
     if all(row.get(_WITHIN_A_DAY) is None for row in rows):
         names = [name for name in names if name.rstrip("?") != _WITHIN_A_DAY]
     return [name.rstrip("?") for name in names], [name.rstrip("?") for name in names if name.endswith("?")]
@@ -356,7 +362,7 @@ def _cut(columns: dict[str, list[str]], width: int) -> dict[str, list[str]]:
 
 
 def _label(name: str) -> str:
-    return clean(_LABELS.get(name, name).replace("_", " "))
+    return clean(_LABELS.get(name, name.removeprefix(_SWEPT)).replace("_", " "))
 
 
 def _drawn(

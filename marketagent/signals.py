@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from marketagent.deferred import Deferred, kept
 from marketagent.panel import Array
 
 
@@ -20,7 +21,12 @@ class Signal:
     value: Array
     confidence: Array
 
-    def __init__(self, value: ArrayLike, confidence: ArrayLike = 1.0) -> None:
+    def __init__(self, value: ArrayLike | Deferred, confidence: ArrayLike | Deferred = 1.0) -> None:
+        value, confidence = kept(value), kept(confidence)
+        if isinstance(value, Deferred) and isinstance(confidence, Deferred | int | float):
+            object.__setattr__(self, "value", value)  # in a sweep: whoever computes it looks at the range, too
+            object.__setattr__(self, "confidence", confidence)
+            return
         values = np.ascontiguousarray(value, dtype=np.float64)
         sure = np.asarray(confidence, dtype=np.float64)
         if sure.ndim == 0:

@@ -37,10 +37,12 @@ from marketagent.sizing import row_total
 
 FILLS = ("next-open", "next-close", "same-close")
 SILENT_SESSIONS = 5
-_SPLIT_HAIR = 1e-6  # of a step. Ratios such as 1/3 come with six digits: 3 old shares are one new one, not 0.999999
+SPLIT_HAIR = 1e-6  # of a step. Ratios such as 1/3 come with six digits: 3 old shares are one new one, not 0.999999
 FILL, SPLIT, DIVIDEND, FRACTION, CLOSED = range(5)
 KINDS = ("fill", "split", "dividend", "fraction", "closed")
 Column = NDArray[Any]  # rows, symbols and kinds are whole numbers, quantities and prices are not
+# Of the log, in the order of Events: what is the same for all of its symbols is there once.
+Entry = tuple[Column | int, int, Column, int, Array, Array, Array | float]
 
 
 @dataclass
@@ -115,7 +117,7 @@ def after_split(quantity: Array, split: Array, steps: float) -> Array:
     One rule for both: an order to sell all must still sell all.
     """
     grown = quantity * split
-    whole = np.trunc(grown * steps + np.copysign(_SPLIT_HAIR, grown)) / steps
+    whole = np.trunc(grown * steps + np.copysign(SPLIT_HAIR, grown)) / steps
     return np.where(split == 1.0, quantity, whole)
 
 
@@ -134,8 +136,9 @@ def execute(book: Book, quantity: Array, price: Array, costs: Costs, steps: floa
 
     Sells first; then buys, scaled down together until they and their commissions fit the cash.
     """
-    quantity = np.where(np.isfinite(price), quantity, 0.0)
-    paid = costs.fill_price(np.where(np.isfinite(price), price, 0.0), quantity)
+    trades = np.isfinite(price)
+    quantity = np.where(trades, quantity, 0.0)
+    paid = costs.fill_price(np.where(trades, price, 0.0), quantity)
     fees = costs.commission(quantity, paid)
     sells, sell_fees = np.minimum(quantity, 0.0), np.where(quantity < 0, fees, 0.0)
     book.cash += total(-sells * paid) - total(sell_fees)
@@ -201,19 +204,20 @@ class _Run:
         self.book = Book(cash, np.zeros(width))
         self.waiting: Array | None = None
         self.equity, self.cash, self.exposure = (np.full(length, np.nan) for _ in range(3))
-        self.log: list[tuple[Column, ...]] = []
+        self.log: list[Entry] = []
         self.closed: list[str] = []
         self.unfilled = 0
         self.deciding: NDArray[np.bool_] = np.asarray(np.isfinite(targets).any(axis=1))
         self.closes_on = silent_from(panel)
         self.ending = np.zeros(length, dtype=bool)
         self.ending[self.closes_on[(self.closes_on >= 0) & (self.closes_on < length)]] = True
-        self.turns = np.flatnonzero(self.deciding | self.ending)
-        self.splits = np.nonzero(panel.split != 1.0)
-        self.splitting = np.zeros(length, dtype=bool)
-        self.splitting[self.splits[0]] = True
-        self.paying = np.nonzero(panel.dividend > 0)
-        self.dividends = panel.dividend[self.paying]
+        # What each row looks up is a list: one number out of an array costs more than the arithmetic on it.
+        turns = np.append(np.flatnonzero(self.deciding | self.ending), length)
+        self.turns: list[int] = turns[np.searchsorted(turns, np.arange(length + 1))].tolist()  # the first from a row on
+        rows, self.split_columns = np.nonzero(panel.split != 1.0)
+        self.split_rows, self.splits = rows, _starts(rows, length)
+        self.pay_rows, self.pay_columns = np.nonzero(panel.dividend > 0)
+        self.dividends, self.pays = panel.dividend[self.pay_rows, self.pay_columns], _starts(self.pay_rows, length)
 
     def all(self) -> Simulation:
         length, t = len(self.equity), self.start
@@ -240,17 +244,17 @@ class _Run:
         """The first row from `t` on that may change the shares or orders; up to it only prices and dividends come."""
         if self.waiting is not None:
             return t
-        k = np.searchsorted(self.turns, t)
-        turn = int(self.turns[k]) if k < len(self.turns) else len(self.equity)
-        rows, columns = self.splits
-        first, last = np.searchsorted(rows, (t, turn))
-        held = np.flatnonzero(self.book.shares[columns[first:last]])
-        return int(rows[first + held[0]]) if len(held) else turn
+        turn = self.turns[t]
+        first, last = self.splits[t], self.splits[turn]
+        if first == last:
+            return turn
+        held = self.book.shares[self.split_columns[first:last]].nonzero()[0]
+        return int(self.split_rows[first + held[0]]) if len(held) else turn
 
     def _quiet(self, t: int, turn: int) -> None:
         """Pay the dividends and value the positions of the rows from `t` to before `turn`, all at once."""
         cash = np.concatenate([[self.book.cash], self._dividends(t, turn)]).cumsum()[1:]
-        held = np.flatnonzero(self.book.shares)
+        held = self.book.shares.nonzero()[0]
         value = self.book.shares[held] * self.panel.mark[t:turn].take(held, axis=1)
         worth = row_total(value)
         self.book.cash = float(cash[-1])
@@ -260,12 +264,12 @@ class _Run:
 
     def _dividends(self, t: int, turn: int) -> Array:
         """What the rows from `t` to before `turn` pay, each (in USD), written down; they split nothing held."""
-        first, last = np.searchsorted(self.paying[0], (t, turn))
+        first, last = self.pays[t], self.pays[turn]
         if first == last:
             return np.zeros(turn - t)
-        rows, columns = (place[first:last] for place in self.paying)
+        rows, columns = self.pay_rows[first:last], self.pay_columns[first:last]
         shares, price = self.book.shares[columns], self.dividends[first:last]
-        hit = np.flatnonzero(shares)
+        hit = shares.nonzero()[0]
         self._record(rows[hit], -1, columns[hit], DIVIDEND, shares[hit], price[hit])
         return np.bincount(rows - t, weights=shares * price, minlength=turn - t).astype(np.float64)
 
@@ -273,9 +277,9 @@ class _Run:
         panel, book = self.panel, self.book
         mark = panel.mark[t]
         fractions = None
-        if self.splitting[t]:
+        if self._is_splitting(t):
             fractions = self._before_open(t)
-        else:
+        elif self.pays[t] < self.pays[t + 1]:
             book.cash += float(self._dividends(t, t + 1)[0])
         if self.fill == "next-open":
             self._fill(t, t - 1, panel.raw.open[t])
@@ -286,16 +290,26 @@ class _Run:
             self._write(t, -1, FRACTION, -fractions, mark)
         if self.ending[t]:
             self._close_silent(t, mark)
+        value = book.shares * mark
+        worth = total(value)
         if self.deciding[t]:
-            close, equity = panel.raw.close[t], book.equity(mark)
+            close, equity = panel.raw.close[t], book.cash + worth
             wanted = order_quantities(self.targets[t], book.shares, close, equity, band=self.band, steps=self.steps)
             self.waiting = wanted if wanted.any() else None
             if self.fill == "same-close":
                 self._fill(t, t, close)
-        value = book.shares * mark
+                value = book.shares * mark
+                worth = total(value)
         self.cash[t] = book.cash
-        self.equity[t] = book.cash + total(value)
-        self.exposure[t] = total(np.abs(value))
+        self.equity[t] = book.cash + worth
+        self.exposure[t] = total(np.abs(value)) if (value < 0).any() else worth
+
+    def _is_splitting(self, t: int) -> bool:
+        """Whether a split of row `t` is of anything held or ordered."""
+        columns = self.split_columns[self.splits[t] : self.splits[t + 1]]
+        if not len(columns):
+            return False
+        return bool(self.book.shares[columns].any() or (self.waiting is not None and self.waiting[columns].any()))
 
     def _before_open(self, t: int) -> Array:
         panel, held = self.panel, self.book.shares != 0
@@ -310,7 +324,7 @@ class _Run:
         if self.waiting is None:
             return
         filled, paid, fees = execute(self.book, self.waiting, price, self.costs, self.steps)
-        self.unfilled += int(((self.waiting != 0) & (filled == 0)).sum())
+        self.unfilled += int(np.count_nonzero((self.waiting != 0) & (filled == 0)))
         self._write(t, decided, FILL, filled, paid, fees)
         self.waiting = None
 
@@ -322,13 +336,13 @@ class _Run:
         self.closed += [self.panel.symbols[n] for n in np.flatnonzero(gone)]
 
     def _write(self, t: int, decided: int, kind: int, quantity: Array, price: Array, fees: Array | None = None) -> None:
-        hit = np.flatnonzero(quantity)
+        hit = quantity.nonzero()[0]
         paid = None if fees is None else fees[hit]
-        self._record(np.full(len(hit), t), decided, hit, kind, quantity[hit], price[hit], paid)
+        self._record(t, decided, hit, kind, quantity[hit], price[hit], paid)
 
     def _record(
         self,
-        rows: Column,
+        rows: Column | int,
         decided: int,
         columns: Column,
         kind: int,
@@ -336,16 +350,29 @@ class _Run:
         price: Array,
         fees: Array | None = None,
     ) -> None:
-        if len(rows):
-            paid = np.zeros(len(rows)) if fees is None else fees
-            same = (np.full(len(rows), decided), np.full(len(rows), kind))
-            self.log.append((rows, same[0], columns, same[1], quantity, price, paid))
+        if len(columns):
+            self.log.append((rows, decided, columns, kind, quantity, price, 0.0 if fees is None else fees))
 
 
-def _events(log: list[tuple[Column, ...]]) -> Events:
-    whole, parts = np.zeros(0, dtype=np.int64), np.zeros(0)
-    row, decided, column, kind, quantity, price, commission = (
-        np.concatenate([empty, *(entry[k] for entry in log)])
-        for k, empty in enumerate([whole, whole, whole, whole, parts, parts, parts])
-    )
-    return Events(row, decided, column, kind, quantity, price, commission)
+def _starts(rows: Column, length: int) -> list[int]:
+    """Where the entries of each row begin in the ordered `rows`, and at last where they end."""
+    starts: list[int] = np.searchsorted(rows, np.arange(length + 1)).tolist()
+    return starts
+
+
+def _events(log: list[Entry]) -> Events:
+    """The log as columns; what an entry says once holds for each of its symbols."""
+    counts = [len(entry[2]) for entry in log]
+    row, decided, kind = (_column(log, k, counts, np.int64) for k in (0, 1, 3))
+    column = np.concatenate([np.zeros(0, dtype=np.int64), *(entry[2] for entry in log)])
+    quantity, price = (np.concatenate([np.zeros(0), *(entry[k] for entry in log)]) for k in (4, 5))
+    return Events(row, decided, column, kind, quantity, price, _column(log, 6, counts, np.float64))
+
+
+def _column(log: list[Entry], k: int, counts: list[int], kind: type[np.generic]) -> Column:
+    places = np.cumsum([0, *counts]).tolist()
+    made = np.repeat(np.array([0 if isinstance(entry[k], np.ndarray) else entry[k] for entry in log], kind), counts)
+    for place, entry, count in zip(places, log, counts, strict=False):
+        if isinstance(entry[k], np.ndarray):
+            made[place : place + count] = entry[k]
+    return made

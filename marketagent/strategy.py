@@ -94,13 +94,28 @@ class Strategy:
     @classmethod
     def configured(cls, texts: Mapping[str, str]) -> Self:
         """The strategy with parameters given as text, as ``--set name=value`` does; raises UsageError."""
-        known = cls.described()
-        values = {}
-        for name, text in texts.items():
-            if name not in known:
-                raise UsageError(f"{cls.__name__} has no parameter {name!r}{did_you_mean(name, known)}")
-            values[name] = _parsed(name, text, known[name]["default"])
-        return cls(**values)
+        return cls(**{name: _parsed(name, text, cls._field(name).default) for name, text in texts.items()})
+
+    @classmethod
+    def value_of(cls, name: str, text: str) -> Any:
+        """What `text` is as a value of the parameter `name`, in its range; raises UsageError."""
+        item = cls._field(name)
+        value = _parsed(name, text, item.default)
+        _check_range(name, value, item.default, item.metadata)
+        return value
+
+    @classmethod
+    def takes_many(cls, name: str) -> bool:
+        """Whether a text can list several values of the parameter: not where a comma may be part of one."""
+        item = cls._field(name)
+        return not isinstance(item.default, str) or bool(item.metadata.get("choices"))
+
+    @classmethod
+    def _field(cls, name: str) -> Any:
+        known = {item.name: item for item in _fields_of(cls)}
+        if name not in known:
+            raise UsageError(f"{cls.__name__} has no parameter {name!r}{did_you_mean(name, known)}")
+        return known[name]
 
 
 dataclass(frozen=True, kw_only=True)(Strategy)

@@ -1,0 +1,98 @@
+"""The compiled half of ``deferred``: a program of array operations, run over blocks of cells.
+
+NumPy runs one operation over a whole array before the next one begins, and moves the array through the memory each
+time. Here all operations run over a few hundred cells, which stay in the nearest cache, and then over the next ones.
+Nothing is compiled for a program: it is data, a row an operation: (operation, register out, operands).
+"""
+
+import numpy as np
+
+from marketagent.compiled import Array, Whole, cells_at, compiled
+from marketagent.deferred import ABS, ADD, DIV, EQ, FINITE, ISNAN, LE, LT, MAX, MIN, MUL, NOT, SIGN, SQRT, SUB, WHERE
+
+BLOCK = 512  # cells; a dozen registers of them stay in the nearest cache
+
+
+@compiled
+def compute(codes: Whole, leaves: Whole, constants: Array, registers: int, outputs: Whole, cells: int) -> None:
+    """Run the program `codes` (K, 5) over arrays of so many `cells` each.
+
+    `leaves` are the addresses of what it reads, `outputs` (M, 2) registers and the addresses they are written to;
+    `constants` (C, 2) are registers and what they hold throughout.
+    """
+    block = np.empty((registers, BLOCK))
+    held = block.ctypes.data
+    for k in range(len(constants)):
+        block[int(constants[k, 0])] = constants[k, 1]
+    for first in range(0, cells, BLOCK):
+        count = min(BLOCK, cells - first)
+        _block(codes, leaves, held, first, count)
+        for k in range(len(outputs)):
+            cells_at(outputs[k, 1], first, count)[:] = _operand(outputs[k, 0], leaves, held, first, count)
+
+
+@compiled
+def _operand(operand: int, leaves: Whole, held: int, first: int, count: int) -> Array:
+    """A register of those at the address `held`, or, from -1 downwards, a leaf.
+
+    Both by address: of a part of `block` numba would not know that its cells lie side by side.
+    """
+    return cells_at(held, operand * BLOCK, count) if operand >= 0 else cells_at(leaves[-operand - 1], first, count)
+
+
+@compiled
+def _block(codes: Whole, leaves: Whole, held: int, first: int, count: int) -> None:
+    """Every step of the program over `count` cells from cell `first` on."""
+    for k in range(len(codes)):
+        op, out = codes[k, 0], _operand(codes[k, 1], leaves, held, first, count)
+        a = _operand(codes[k, 2], leaves, held, first, count)
+        b = _operand(codes[k, 3], leaves, held, first, count)
+        if op == ADD:
+            for i in range(count):
+                out[i] = a[i] + b[i]
+        elif op == SUB:
+            for i in range(count):
+                out[i] = a[i] - b[i]
+        elif op == MUL:
+            for i in range(count):
+                out[i] = a[i] * b[i]
+        elif op == DIV:
+            for i in range(count):
+                out[i] = a[i] / b[i]
+        elif op == LT:
+            for i in range(count):
+                out[i] = 1.0 if a[i] < b[i] else 0.0
+        elif op == LE:
+            for i in range(count):
+                out[i] = 1.0 if a[i] <= b[i] else 0.0
+        elif op == EQ:
+            for i in range(count):
+                out[i] = 1.0 if a[i] == b[i] else 0.0
+        elif op == WHERE:
+            c = _operand(codes[k, 4], leaves, held, first, count)
+            for i in range(count):
+                out[i] = b[i] if a[i] != 0.0 else c[i]
+        elif op == MIN:
+            for i in range(count):
+                out[i] = a[i] if a[i] <= b[i] or a[i] != a[i] else b[i]
+        elif op == MAX:
+            for i in range(count):
+                out[i] = a[i] if a[i] >= b[i] or a[i] != a[i] else b[i]
+        elif op == ABS:
+            for i in range(count):
+                out[i] = abs(a[i])
+        elif op == SIGN:
+            for i in range(count):
+                out[i] = 1.0 if a[i] > 0 else -1.0 if a[i] < 0 else 0.0 if a[i] == 0 else a[i]
+        elif op == NOT:
+            for i in range(count):
+                out[i] = 1.0 if a[i] == 0 else 0.0
+        elif op == ISNAN:
+            for i in range(count):
+                out[i] = 1.0 if a[i] != a[i] else 0.0
+        elif op == FINITE:
+            for i in range(count):
+                out[i] = 1.0 if np.isfinite(a[i]) else 0.0
+        elif op == SQRT:
+            for i in range(count):
+                out[i] = np.sqrt(a[i])

@@ -1,0 +1,299 @@
+"""Arrays that remember how they were computed, and indicators that are computed once: what makes a sweep quick.
+
+Inside ``with remembering(memo)`` a built-in indicator of one of the panel's own arrays is computed once for each
+distinct window, and what it gives is a `Deferred`: it looks like an array, but arithmetic, comparisons and ``np.where``
+on it are written down instead of done. A strategy does not notice; its signals come out as a program, which ``cells``
+runs. Whatever else is done to a `Deferred` (``np.tanh``, ``.sum()``, an index) computes it first, with NumPy.
+
+The two ways give the same bits: only operations are deferred that have one right result.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from threading import Lock
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LEAF = -1
+ADD, SUB, MUL, DIV, LT, LE, EQ, WHERE, MIN, MAX, ABS, SIGN, NOT, ISNAN, FINITE, SQRT = range(16)
+_TRUTHS = {LT, LE, EQ, NOT, ISNAN, FINITE}  # what is true or false; kept as 1 and 0
+_ARITHMETIC: dict[Any, int] = {np.add: ADD, np.subtract: SUB, np.multiply: MUL, np.divide: DIV}
+_SINGLE: dict[Any, int] = {np.absolute: ABS, np.sign: SIGN, np.sqrt: SQRT, np.isnan: ISNAN, np.isfinite: FINITE}
+_COMPARED: dict[Any, int] = {np.less: LT, np.less_equal: LE, np.equal: EQ}
+_TURNED: dict[Any, int] = {np.greater: LT, np.greater_equal: LE}
+_EXTREME: dict[Any, int] = {np.minimum: MIN, np.maximum: MAX}
+_LOGICAL: dict[Any, int] = {np.logical_and: MIN, np.bitwise_and: MIN, np.logical_or: MAX, np.bitwise_or: MAX}
+_BYTES = 96_000_000  # of indicators that are kept; the oldest go first
+
+
+class Deferred(NDArrayOperatorsMixin):
+    """An array (T, N) that is not computed yet: an operation and what it is of. `truth` says it is one of bools."""
+
+    __slots__ = ("_array", "args", "key", "op", "shape", "truth")
+
+    def __init__(
+        self,
+        op: int,
+        args: tuple["Deferred | float", ...],
+        shape: tuple[int, ...],
+        *,
+        truth: bool = False,
+        array: Array | None = None,
+        key: Any = None,
+    ) -> None:
+        self.op, self.args, self.shape, self.truth, self.key = op, args, shape, truth, key
+        self._array: NDArray[Any] | None = array
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """The array itself, computed when it is asked for; nobody may write to it."""
+        if self._array is None:
+            values = [arg.array if isinstance(arg, Deferred) else arg for arg in self.args]
+            with np.errstate(all="ignore"):  # the program does not warn either
+                self._array = np.asarray(_NUMPY[self.op](*values))
+            self._array.flags.writeable = False
+        return self._array
+
+    @property
+    def is_computed(self) -> bool:
+        return self._array is not None
+
+    @property
+    def leaf(self) -> Array:
+        """The array of a leaf as float64 in C order, as a program reads it."""
+        return np.ascontiguousarray(self.array, dtype=np.float64)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.bool_ if self.truth else np.float64)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.array, dtype=dtype) if copy or dtype not in (None, self.dtype) else self.array
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
+        if out is not None:
+            raise TypeError("a deferred array cannot be written to")
+        made = _deferred(ufunc, inputs, self.shape) if method == "__call__" and not options else None
+        return getattr(ufunc, method)(*map(concrete, inputs), **options) if made is None else made
+
+    def __array_function__(self, function: Any, kinds: Any, args: Any, options: Any) -> Any:
+        if function is np.where and len(args) == 3 and not options:
+            made = _where(args, self.shape)
+            if made is not None:
+                return made
+        return function(*_all_concrete(args), **{name: concrete(value) for name, value in options.items()})
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)  # NumPy asks for its protocols by such names
+        return getattr(self.array, name)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.array[concrete(key)]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __bool__(self) -> bool:
+        return bool(self.array)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.array)
+
+
+class Memo:
+    """The indicators computed so far, of `known` arrays by name: those of the panel, which stay as they are."""
+
+    def __init__(self, known: dict[str, Array], *, most_bytes: int = _BYTES, deferring: bool = True) -> None:
+        self._named, self.deferring = known, deferring
+        self._known = {id(array): (name, array) for name, array in known.items()}
+        self._kept: dict[Any, Any] = {}
+        self._bytes, self._most, self._lock = 0, most_bytes, Lock()
+        self.computed = 0
+
+    def plain(self) -> "Memo":
+        """One that remembers too, and gives every caller an array of its own to do with as it likes."""
+        return Memo(self._named, most_bytes=self._most, deferring=False)
+
+    def of(self, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """`function` of its arguments, computed or remembered."""
+        made = self._made(function, args, options)
+        return made if self.deferring else _copied(made)
+
+    def _made(self, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        key = (function.__name__, *(self._name(arg) for arg in args), *sorted(options.items()))
+        if any(part is None for part in key):
+            return _wrapped(function(*map(concrete, args), **options), None)
+        with self._lock:  # both threads ask for the same window at first; one computes it
+            if key in self._kept:
+                self._kept[key] = self._kept.pop(key)  # the newest is the last
+                return self._kept[key]
+            made = _wrapped(function(*map(concrete, args), **options), key)
+            self.computed += 1
+            self._kept[key] = made
+            self._bytes += _size(made)
+            while self._bytes > self._most and len(self._kept) > 1:
+                self._bytes -= _size(self._kept.pop(next(iter(self._kept))))
+            return made
+
+    def _name(self, value: Any) -> Any:
+        """What stands for an argument in the key; None for an array that nobody has a name for."""
+        if isinstance(value, Deferred):
+            return value.key
+        if isinstance(value, np.ndarray):
+            name, array = self._known.get(id(value), (None, None))
+            return name if array is value else None
+        return type(value).__name__, value
+
+
+_memo: ContextVar[Memo | None] = ContextVar("memo", default=None)
+
+
+@contextmanager
+def remembering(memo: Memo) -> Iterator[None]:
+    """Inside, in this thread, the indicators are those of `memo`."""
+    token = _memo.set(memo)
+    try:
+        yield
+    finally:
+        _memo.reset(token)
+
+
+def deferrable(function: Callable[P, R]) -> Callable[P, R]:
+    """An indicator that is remembered where somebody is remembering, and is what it was elsewhere."""
+
+    @wraps(function)
+    def asked(*args: P.args, **options: P.kwargs) -> R:
+        memo = _memo.get()
+        return function(*args, **options) if memo is None else memo.of(function, args, options)
+
+    return asked
+
+
+def kept(value: Any) -> Any:
+    """`value`, or, where arrays are deferred, an array (T, N) of numbers as a leaf of its own."""
+    memo = _memo.get()
+    if memo is None or not memo.deferring or not isinstance(value, np.ndarray):
+        return value
+    leaf = _operand(value, value.shape) if value.ndim == 2 else None
+    return value if leaf is None else leaf
+
+
+def concrete(value: Any) -> Any:
+    """`value` as NumPy knows it."""
+    return value.array if isinstance(value, Deferred) else value
+
+
+def _all_concrete(values: Any) -> Any:
+    if isinstance(values, tuple | list):
+        return type(values)(_all_concrete(value) for value in values)
+    return concrete(values)
+
+
+def _wrapped(result: Any, key: Any) -> Any:
+    """What an indicator gave, each array as a leaf that nobody can write to."""
+    if isinstance(result, tuple):
+        leaves = [_wrapped(part, None if key is None else (key, n)) for n, part in enumerate(result)]
+        return type(result)(*leaves) if hasattr(result, "_fields") else tuple(leaves)
+    result.flags.writeable = False
+    return Deferred(LEAF, (), result.shape, array=result, key=key)
+
+
+def _copied(made: Any) -> Any:
+    if isinstance(made, tuple):
+        parts = [_copied(part) for part in made]
+        return type(made)(*parts) if hasattr(made, "_fields") else tuple(parts)
+    return made.array.copy()
+
+
+def _size(made: Any) -> int:
+    return sum(map(_size, made)) if isinstance(made, tuple) else int(made.array.nbytes)
+
+
+def _deferred(ufunc: Any, inputs: tuple[Any, ...], shape: tuple[int, ...]) -> Deferred | None:
+    """The operation written down; None for one that has to be done now."""
+    args = [_operand(value, shape) for value in inputs]
+    if any(arg is None for arg in args):
+        return None
+    truths = [_is_truth(arg) for arg in args]
+    if ufunc in _SINGLE and (not truths[0] or ufunc in (np.isnan, np.isfinite)):
+        return _node(_SINGLE[ufunc], args, shape)
+    if ufunc in _COMPARED:
+        return _node(_COMPARED[ufunc], args, shape)
+    if ufunc in _TURNED:
+        return _node(_TURNED[ufunc], args[::-1], shape)
+    if ufunc is np.not_equal:
+        return _node(NOT, [_node(EQ, args, shape)], shape)
+    if ufunc in _ARITHMETIC and not all(truths):
+        return _node(_ARITHMETIC[ufunc], args, shape)
+    if ufunc in _EXTREME and not any(truths):
+        return _node(_EXTREME[ufunc], args, shape)
+    if ufunc is np.negative and not truths[0]:
+        return _node(MUL, [*args, -1.0], shape)
+    if ufunc in _LOGICAL and all(truths):
+        return _node(_LOGICAL[ufunc], args, shape, truth=True)
+    if ufunc in (np.logical_not, np.invert) and all(truths):
+        return _node(NOT, args, shape)
+    return None
+
+
+def _where(values: Any, shape: tuple[int, ...]) -> Deferred | None:
+    args = [_operand(value, shape) for value in values]
+    if any(arg is None for arg in args) or not _is_truth(args[0]):
+        return None
+    return _node(WHERE, args, shape, truth=_is_truth(args[1]) and _is_truth(args[2]))
+
+
+def _node(op: int, args: list[Any], shape: tuple[int, ...], *, truth: bool = False) -> Deferred:
+    plain = tuple(arg if isinstance(arg, Deferred) else float(arg) for arg in args)
+    return Deferred(op, plain, shape, truth=truth or op in _TRUTHS)
+
+
+def _operand(value: Any, shape: tuple[int, ...]) -> Deferred | float | bool | None:
+    """`value` as part of a program; None for what is of another shape or kind."""
+    if isinstance(value, Deferred):
+        return value if value.shape == shape else None
+    if isinstance(value, bool | int | float | np.bool_ | np.floating | np.integer):
+        return bool(value) if isinstance(value, bool | np.bool_) else float(value)
+    if isinstance(value, np.ndarray) and value.shape == shape and value.dtype in (np.float64, np.bool_):
+        # A view that cannot be written to is not enough: its base can. What is no indicator is kept as it is now.
+        kept = value if not value.flags.writeable and value.base is None else value.copy()
+        return Deferred(LEAF, (), shape, truth=value.dtype == np.bool_, array=kept)
+    return None
+
+
+def _is_truth(arg: Any) -> bool:
+    return arg.truth if isinstance(arg, Deferred) else isinstance(arg, bool)
+
+
+_NUMPY: dict[int, Callable[..., Any]] = {
+    ADD: np.add,
+    SUB: np.subtract,
+    MUL: np.multiply,
+    DIV: np.divide,
+    LT: np.less,
+    LE: np.less_equal,
+    EQ: np.equal,
+    WHERE: np.where,
+    MIN: np.minimum,
+    MAX: np.maximum,
+    ABS: np.absolute,
+    SIGN: np.sign,
+    NOT: np.logical_not,
+    ISNAN: np.isnan,
+    FINITE: np.isfinite,
+    SQRT: np.sqrt,
+}

@@ -1,0 +1,108 @@
+"""The grid of a sweep: ``--set fast=5:50:5`` and ``--set rebalance=weekly,monthly`` as axes, and who is whose neighbour."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from itertools import product
+from math import isfinite, prod
+from statistics import median
+from typing import Any
+
+from marketagent.errors import UsageError
+from marketagent.strategy import Strategy
+
+MOST = 1_000_000  # combinations; more is a typing error
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The values of one parameter, each once, in the order they were given."""
+
+    name: str
+    values: tuple[Any, ...]
+
+    @property
+    def has_neighbours(self) -> bool:
+        """Whether a value is nearer to one than to another: of numbers, not of names."""
+        return not any(isinstance(value, bool | str) for value in self.values)
+
+
+def axes(kind: type[Strategy], texts: Mapping[str, str]) -> list[Axis]:
+    """The axes that ``--set`` spells, also those of one value: ``start:stop:step`` (with its stop) or ``a,b,c``.
+
+    Raises UsageError for a value that the strategy's parameter cannot have, and for more than MOST combinations.
+    """
+    found = [Axis(name, _values(kind, name, text)) for name, text in texts.items()]
+    count = prod(len(axis.values) for axis in found)
+    if count > MOST:
+        raise UsageError(f"--set makes {count:,} combinations; the most are {MOST:,}")
+    return found
+
+
+def combinations(found: Sequence[Axis]) -> Iterator[dict[str, Any]]:
+    """Every combination as name -> value, the last axis running fastest."""
+    for values in product(*(axis.values for axis in found)):
+        yield dict(zip((axis.name for axis in found), values, strict=True))
+
+
+def plateaus(found: Sequence[Axis], sharpes: Mapping[int, float | None]) -> dict[int, float | None]:
+    """How much of each combination's Sharpe ratio its neighbours have: their median over its own.
+
+    By the number of the combination. About 1: a plateau, whose best place hardly matters; far below: a spike, that is
+    luck more likely than not. Neighbours are one step away along any of the axes. None without any, and where the own
+    ratio is not above 0.
+    """
+    shape = [len(axis.values) for axis in found]
+    steps = [(-1, 0, 1) if axis.has_neighbours else (0,) for axis in found]
+    return {number: _plateau(number, shape, steps, sharpes) for number in sharpes}
+
+
+def _plateau(
+    number: int, shape: Sequence[int], steps: Sequence[tuple[int, ...]], sharpes: Mapping[int, float | None]
+) -> float | None:
+    own = sharpes[number]
+    if own is None or not own > 0:
+        return None
+    around = []
+    for step in product(*steps):
+        there = _moved(number, step, shape)
+        sharpe = None if there in (None, number) else sharpes.get(there)
+        if sharpe is not None:
+            around.append(sharpe)
+    ratio = median(around) / own if around else None
+    return ratio if ratio is not None and isfinite(ratio) else None
+
+
+def _moved(number: int, step: Sequence[int], shape: Sequence[int]) -> int | None:
+    """The number of the combination that is `step` away, None beyond the edge."""
+    moved, size = 0, 1
+    for length, by in zip(reversed(shape), reversed(step), strict=True):
+        number, place = divmod(number, length)
+        if not 0 <= place + by < length:
+            return None
+        moved += (place + by) * size
+        size *= length
+    return moved
+
+
+def _values(kind: type[Strategy], name: str, text: str) -> tuple[Any, ...]:
+    texts = _texts(name, text) if kind.takes_many(name) else [text]
+    return tuple(dict.fromkeys(kind.value_of(name, each) for each in texts))
+
+
+def _texts(name: str, text: str) -> list[str]:
+    if ":" not in text:
+        return text.split(",")
+    parts = text.split(":")
+    try:
+        start, stop, step = (Decimal(part) for part in (*parts, "1")[:3])
+        if len(parts) > 3 or not all(part.is_finite() for part in (start, stop, step)):
+            raise InvalidOperation
+    except (InvalidOperation, ValueError) as error:
+        raise UsageError(f"--set {name}={text} is not start:stop:step, e.g. {name}=5:50:5") from error
+    if not step or (stop - start) / step < 0:
+        raise UsageError(f"--set {name}={text} never gets from {start} to {stop} by steps of {step}")
+    count = int((stop - start) / step) + 1  # decimals: 0.1 + 0.2 is 0.3 here, and the stop is met
+    if count > MOST:
+        raise UsageError(f"--set {name}={text} makes {count:,} values; the most are {MOST:,}")
+    return [f"{start + k * step:f}" for k in range(count)]

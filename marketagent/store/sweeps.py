@@ -1,0 +1,63 @@
+"""Sweeps in runs.duckdb: what was tried, and how each combination did."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from marketagent.store.database import opened
+from marketagent.store.runs import RUNS
+
+_METRICS = ("equity", "total_return", "cagr", "sharpe", "max_drawdown", "trades", "turnover", "plateau")
+_AT_ONCE = 50_000  # trials in one statement: its columns travel as text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swept:
+    """One sweep as a row; `params` are those that all its trials have."""
+
+    run: str
+    strategy: str
+    strategy_hash: str
+    params: Mapping[str, Any]
+    swept: Mapping[str, Sequence[Any]]
+    combinations: int
+    refused: int
+    symbols: Sequence[str]
+    first: str
+    last: str
+    timeframe: str
+    cash: float
+    costs: str
+    slippage_bps: float
+    fill: str
+    fractional: bool
+    data_hash: str
+
+
+def write_sweep(
+    home: Path, sweep: Swept, trials: Sequence[tuple[int, Mapping[str, Any]]], now: datetime, *, timeout_s: float
+) -> None:
+    """Keep a sweep and its `trials`: number in the grid, then parameters (``params``) and metrics by name."""
+    with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
+        con.execute(
+            f"INSERT INTO sweeps VALUES ({', '.join('?' * 19)})",
+            [
+                sweep.run, now.astimezone(UTC).replace(tzinfo=None), sweep.strategy, sweep.strategy_hash,
+                json.dumps(dict(sweep.params)), json.dumps({name: list(values) for name, values in sweep.swept.items()}),
+                sweep.combinations, sweep.refused, len(trials), list(sweep.symbols), sweep.first, sweep.last, sweep.timeframe,
+                sweep.cash, sweep.costs, sweep.slippage_bps, sweep.fill, sweep.fractional, sweep.data_hash,
+            ],
+        )  # fmt: skip
+        for start in range(0, len(trials), _AT_ONCE):
+            part = trials[start : start + _AT_ONCE]
+            columns: dict[str, tuple[str, list[Any]]] = {
+                "run": ("VARCHAR", [sweep.run] * len(part)),
+                "number": ("BIGINT", [number for number, _ in part]),
+                "params": ("VARCHAR", [json.dumps(trial["params"]) for _, trial in part]),
+            }
+            for name in _METRICS:
+                columns[name] = ("BIGINT" if name == "trades" else "DOUBLE", [trial[name] for _, trial in part])
+            con.insert("trials", columns)

@@ -1,0 +1,170 @@
+"""A sweep: one strategy with many parameters on one panel, each combination decided, simulated and measured.
+
+What decides is the strategy itself. Its signals come out of ``Strategy.signals``, the built-in indicators in them are
+computed once for each distinct window, and what is computed from those is run as one program (see ``deferred``); then
+the compiled simulation plays them. All cores work, each at a combination of its own, and only its metrics are kept.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from threading import Event
+from typing import Any
+
+import numpy as np
+
+from marketagent.costs import Costs
+from marketagent.decision import BadStrategy, decide, signals_of
+from marketagent.deferred import Deferred, Memo, remembering
+from marketagent.errors import UsageError
+from marketagent.grid import Axis, combinations
+from marketagent.indicators import sma
+from marketagent.panel import Array, Panel, empty
+from marketagent.program import computed
+from marketagent.replay import Ground, Spoken
+from marketagent.signals import Signal
+from marketagent.strategy import Opinions, Strategy
+
+Metrics = dict[str, float | None]
+_TURN_S = 0.2  # how often the one who waits is told how far it is
+_FIELDS = ("open", "high", "low", "close", "volume", "returns")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The combinations that the strategy takes, each with its number in the grid, and how many it `refused`."""
+
+    strategies: list[tuple[int, Strategy]]
+    refused: int
+
+
+def plan(kind: type[Strategy], axes: Sequence[Axis]) -> Plan:
+    """Every combination of `axes`; those that do not go together (fast above slow) are left out and counted.
+
+    Raises UsageError, the strategy's own, if none is left.
+    """
+    taken: list[tuple[int, Strategy]] = []
+    refusal: UsageError | None = None
+    total = 0
+    for number, values in enumerate(combinations(axes)):
+        total += 1
+        try:
+            taken.append((number, kind(**values)))
+        except UsageError as error:  # each value is in its range (see grid.axes): they do not go together
+            refusal = error
+    if refusal is not None and not taken:
+        raise refusal
+    return Plan(taken, total - len(taken))
+
+
+class Sweep:
+    """The work on a plan; `done` fills up while ``run`` goes on, and stays what it is when that is interrupted."""
+
+    def __init__(self, ground: Ground, opinions: Opinions | None = None) -> None:
+        self.ground = replace(ground, panel=ground.panel.locked())
+        self.opinions = opinions or {}
+        self.done: dict[int, Metrics] = {}
+        self._memo = Memo(_known(self.ground.panel))
+
+    def run(
+        self, strategies: Sequence[tuple[int, Strategy]], *, workers: int, tell: Callable[[int], None] | None = None
+    ) -> None:
+        """Play every one of `strategies` that is not done yet; `tell` hears now and then how many are.
+
+        An interruption, or a strategy's own exception, ends it once the workers have finished what they are at.
+        """
+        left = [(number, strategy) for number, strategy in strategies if number not in self.done]
+        if not left:
+            return
+        if not self.done:
+            self._settle(left[0][1])
+        shared, stop = iter(left), Event()
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                working = [pool.submit(self._work, shared, stop) for _ in range(workers)]
+                self._await(working, tell)
+            finally:
+                stop.set()
+
+    def metrics(self, strategy: Strategy) -> Metrics:
+        """One combination, played; raises what its ``decide`` raises."""
+        panel = self.ground.panel
+        try:
+            found = self._signals(strategy, self._memo)
+        except Exception:  # it may be at odds with deferred arrays: asked again with plain ones, it says what is wrong
+            self._memo = self._memo.plain()
+            found = self._signals(strategy, self._memo)
+        result = self.ground.play(strategy, _spoken(found, strategy.weights))
+        if result is None:
+            decide(strategy, panel, self.opinions)  # says which value is out of range
+            raise BadStrategy(f"a signal of {type(strategy).__name__} is outside [-1, 1]")
+        return result
+
+    def _settle(self, strategy: Strategy) -> None:
+        """Use deferred arrays only if they give `strategy` the very signals that it has without them."""
+        plain = signals_of(strategy, self.ground.panel, self.opinions)
+        try:
+            found = _spoken(self._signals(strategy, self._memo), strategy.weights)
+        except Exception:  # plain arrays it is, with which it has just worked
+            found = {}
+        if not all(name in found and _same(plain[name], found[name]) for name in plain):
+            self._memo = self._memo.plain()
+
+    def _signals(self, strategy: Strategy, memo: Memo) -> dict[str, Signal]:
+        with remembering(memo):
+            return signals_of(strategy, self.ground.panel, self.opinions)
+
+    def _work(self, shared: Iterator[tuple[int, Strategy]], stop: Event) -> None:
+        for number, strategy in shared:  # one `next` at a time: an iterator over a list is safe between threads
+            if stop.is_set():
+                return
+            self.done[number] = self.metrics(strategy)
+
+    def _await(self, working: Sequence["Future[None]"], tell: Callable[[int], None] | None) -> None:
+        waiting = set(working)
+        while waiting:
+            ended, waiting = wait(waiting, timeout=_TURN_S, return_when=FIRST_EXCEPTION)
+            for future in ended:
+                future.result()
+            if tell is not None:
+                tell(len(self.done))
+
+
+def warm() -> None:
+    """Load what is compiled, or compile it, on the smallest of sweeps."""
+    panel = empty(np.array(["2013-01-02", "2013-01-03"], dtype="datetime64[D]"), ["A"])
+    for values in vars(panel.raw).values():
+        values[:] = 1.0
+    Sweep(Ground(panel, Costs(name="none"), 1.0)).run([(0, _Smallest())], workers=1)
+
+
+class _Smallest(Strategy):
+    """Deferred, and of one row: enough to need all that is compiled."""
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        return {"none": Signal(sma(panel.close, 1) * 0.0)}
+
+
+def _known(panel: Panel) -> dict[str, Array]:
+    """The arrays of `panel` that do not change, by name; those of ``raw`` under names of their own."""
+    return {name: getattr(panel, name) for name in _FIELDS} | {
+        f"raw.{name}": getattr(panel.raw, name) for name in type(panel.raw).__dataclass_fields__
+    }
+
+
+def _spoken(signals: Mapping[str, Signal], weights: Mapping[str, float]) -> dict[str, Spoken]:
+    """`signals` as arrays; those that are deferred are computed together."""
+    parts: list[Any] = [part for signal in signals.values() for part in (signal.value, signal.confidence)]
+    deferred = [part for part in parts if isinstance(part, Deferred)]
+    arrays = dict(zip(map(id, deferred), computed(deferred), strict=True))
+    made = [arrays.get(id(part), part) for part in parts]
+    return {
+        name: Spoken(value, sure if isinstance(sure, np.ndarray) else float(sure), weights.get(name, 1.0))
+        for name, value, sure in zip(signals, made[::2], made[1::2], strict=True)
+    }
+
+
+def _same(plain: Signal, found: Spoken) -> bool:
+    sure = np.where(np.isnan(plain.value), np.nan, found.confidence)
+    value = np.where(np.isnan(sure), np.nan, found.value)
+    return np.array_equal(plain.value, value, equal_nan=True) and np.array_equal(plain.confidence, sure, equal_nan=True)

@@ -1,0 +1,199 @@
+"""A sweep from the store to the store: the panel, the grid, the work with its progress, and the best of it."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cached_property
+from importlib import import_module
+from math import prod
+from pathlib import Path
+from threading import Timer
+from typing import TYPE_CHECKING, Any
+
+from marketagent import grid, progress, show
+from marketagent.catalog import Loaded, blame
+from marketagent.costs import Costs
+from marketagent.grid import Axis
+from marketagent.orders import FRACTIONAL, WHOLE
+from marketagent.panel import Panel
+from marketagent.process import Terminated
+from marketagent.records import Trial
+from marketagent.scoring import View, start_row
+from marketagent.store.market import data_hash
+from marketagent.store.opinions import read_opinions
+from marketagent.store.sweeps import Swept, write_sweep
+
+if TYPE_CHECKING:
+    from marketagent.sweep import Plan, Sweep
+
+_LONG_S = 3.0  # what takes longer is announced
+_COMPILING_S = 4.0  # what is compiled already is loaded in one
+
+
+@dataclass(frozen=True)
+class Sweeping:
+    """One sweep under way; `plan` is what is to be played, ``sweep.done`` what has been."""
+
+    loaded: Loaded
+    axes: Sequence[Axis]
+    plan: "Plan"
+    sweep: "Sweep"
+
+    def work(self) -> BaseException | None:
+        """Play all combinations on all cores; returns the interruption, if one came: what is done so far is there.
+
+        Says on stderr how long it will take, if it takes long. Raises what is wrong with the strategy.
+        """
+        strategies, workers = self.plan.strategies, len(os.sched_getaffinity(0))
+        try:
+            with blame(self.loaded.file, self.loaded.kind), progress.bar("sweep") as tell:
+                self.sweep.run(strategies[:1], workers=1)
+                tried = strategies[: 1 + 2 * workers]
+                began = time.monotonic()
+                self.sweep.run(tried, workers=workers)
+                each_s = (time.monotonic() - began) / max(len(tried) - 1, 1)
+                self._announce(each_s * (len(strategies) - len(tried)))
+                total = len(strategies)
+                told = None if tell is None else lambda done: tell(done, total)
+                self.sweep.run(strategies, workers=workers, tell=told)
+        except (KeyboardInterrupt, Terminated) as stopped:  # raised again by who has kept what is done
+            return stopped
+        return None
+
+    def _announce(self, seconds: float) -> None:
+        if seconds > _LONG_S:
+            show.say(
+                f"{len(self.plan.strategies):,} combinations take about {_duration(seconds)}; Ctrl-C keeps what is done"
+            )
+
+    def keep(self, home: Path, run: str, now: datetime, *, timeout_s: float) -> None:
+        """Store the sweep with every trial that is done."""
+        ground, panel = self.sweep.ground, self.sweep.ground.panel
+        row = Swept(
+            run=run,
+            strategy=self.loaded.name,
+            strategy_hash=self.loaded.hash,
+            params={
+                name: value for name, value in self.plan.strategies[0][1].params().items() if name not in self.swept
+            },
+            swept={axis.name: axis.values for axis in self.axes if axis.name in self.swept},
+            combinations=prod(len(axis.values) for axis in self.axes),
+            refused=self.plan.refused,
+            symbols=panel.symbols,
+            first=str(panel.days[ground.start]),
+            last=str(panel.days[-1]),
+            timeframe=panel.timeframe,
+            cash=ground.cash,
+            costs=ground.costs.name,
+            slippage_bps=ground.costs.slippage_bps,
+            fill=ground.fill,
+            fractional=ground.steps == FRACTIONAL,
+            data_hash=data_hash(panel),
+        )
+        by_number = dict(self.plan.strategies)
+        trials = [
+            (number, {"params": self._varied(by_number[number].params()), **metrics, "plateau": self.plateaus[number]})
+            for number, metrics in sorted(self.sweep.done.items())
+        ]
+        write_sweep(home, row, trials, now, timeout_s=timeout_s)
+
+    def best(self, run: str, most: int) -> Iterator[Trial]:
+        """The trials with the highest Sharpe ratios, the first of equal ones first; those without one come last."""
+        by_number, panel = dict(self.plan.strategies), self.sweep.ground.panel
+        ranked = sorted(self.sweep.done, key=lambda number: (_last(self.sweep.done[number]["sharpe"]), number))
+        for rank, number in enumerate(ranked[:most], start=1):
+            metrics: dict[str, Any] = dict(self.sweep.done[number])
+            yield Trial(
+                run=run,
+                rank=rank,
+                strategy=self.loaded.name,
+                strategy_hash=self.loaded.hash,
+                params=by_number[number].params(),
+                swept=self.swept,
+                symbols=len(panel.symbols),
+                first=str(panel.days[self.sweep.ground.start]),
+                last=str(panel.days[-1]),
+                plateau=self.plateaus[number],
+                timeframe=panel.timeframe,
+                **{**metrics, "trades": int(metrics["trades"])},
+            )
+
+    @property
+    def summary(self) -> str:
+        """What was tried, in a line."""
+        done, planned = len(self.sweep.done), len(self.plan.strategies)
+        tried = f"{done:,} combinations" if done == planned else f"{done:,} of {planned:,} combinations"
+        refused = f", {self.plan.refused:,} more do not go together" if self.plan.refused else ""
+        return f"{tried} tried on {len(self.sweep.ground.panel.symbols)} symbols{refused}; all are kept: ma sql 'from trials'"
+
+    @property
+    def swept(self) -> list[str]:
+        """The parameters that vary."""
+        return [axis.name for axis in self.axes if len(axis.values) > 1]
+
+    @cached_property
+    def plateaus(self) -> dict[int, float | None]:
+        return grid.plateaus(self.axes, {number: metrics["sharpe"] for number, metrics in self.sweep.done.items()})
+
+    def _varied(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {name: params[name] for name in self.swept}
+
+
+def prepared(
+    home: Path,
+    loaded: Loaded,
+    axes: Sequence[Axis],
+    panel: Panel,
+    view: View,
+    costs: Costs,
+    cash: float,
+    *,
+    first: date | None,
+    fill: str,
+    fractional: bool,
+    timeout_s: float,
+) -> Sweeping:
+    """A sweep of `axes` that is ready to go; raises UsageError if the strategy takes no combination, and NoData."""
+    opinions = read_opinions(home, panel, known_at=view.known_at, timeout_s=timeout_s)
+    start, steps = start_row(panel, first), FRACTIONAL if fractional else WHOLE
+    sweeps, replay = _compiled(home)
+    with blame(loaded.file, loaded.kind):
+        plan = sweeps.plan(loaded.kind, axes)
+    ground = replay.Ground(panel, costs, cash, start, fill, steps)
+    return Sweeping(loaded, axes, plan, sweeps.Sweep(ground, opinions))
+
+
+def _compiled(home: Path) -> tuple[Any, Any]:
+    """The modules of the compiled simulation, which take a second to import, and several when they are new here."""
+    notice = Timer(_COMPILING_S, show.say, ["compiling the simulation; once on this machine, for about 20 s"])
+    notice.daemon = True
+    notice.start()
+    try:
+        try:
+            sweeps = import_module("marketagent.sweep")
+        except RuntimeError as error:
+            if "cannot cache function" not in str(error):
+                raise
+            # Neither the program's own folder nor the user's cache can be written to; the home can.
+            import_module("numba").config.CACHE_DIR = str(home / "cache" / "numba")
+            sweeps = import_module("marketagent.sweep")
+        sweeps.warm()
+    finally:
+        notice.cancel()
+    return sweeps, import_module("marketagent.replay")
+
+
+def _last(value: float | None) -> float:
+    return float("inf") if value is None else -value
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} minutes"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} hours"
+    )
