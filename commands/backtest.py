@@ -26,6 +26,10 @@ def run(
     cash: Annotated[float | None, typer.Option("--cash", help="Starting cash in USD.")] = None,
     costs_name: options.Costs = None,
     slippage_bps: options.Slippage = None,
+    slippage: options.SlippageModel = None,
+    borrow_rate: options.BorrowRate = None,
+    margin_rate: options.MarginRate = None,
+    capacity: Annotated[bool, typer.Option("--capacity", help="Also with 10, 100 and 1,000 times the cash.")] = False,
     benchmark: Annotated[str | None, typer.Option("--benchmark", help="A stored symbol to compare with.")] = None,
     fill: Annotated[str, typer.Option("--fill", help="next-open, next-close or same-close.")] = "next-open",
     fractional: options.Fractional = False,
@@ -50,7 +54,7 @@ def run(
     loaded = catalog.load(strategy, settings.home)
     chosen = loaded.configured(options.pairs(values, "--set"))
     first, last = options.span(since, until)
-    bill = options.bill(settings, costs_name, slippage_bps)
+    bill = options.bill(settings, costs_name, slippage_bps, slippage, borrow_rate, margin_rate)
     options.one_of(fill, FILLS, "--fill")
     start_cash = settings.cash if cash is None else options.positive(cash, "--cash")
     for path in (equity, fills):
@@ -76,6 +80,7 @@ def run(
         fill=fill,
         steps=FRACTIONAL if fractional else WHOLE,
         benchmark=scoring.read_benchmark(settings.home, decisions.panel, benchmark, view, timeout_s=wait),
+        capacity=capacity,
     )
     run = options.new_run(settings)
     missing = [name for name in given.symbols if name not in decisions.panel.symbols]

@@ -174,9 +174,27 @@ class Position:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AccountSize:
+    """The same run with another starting `cash`: what it came to, and its `costs_paid` in USD."""
+
+    cash: float
+    equity: float
+    total_return: float | None
+    cagr: float | None
+    sharpe: float | None
+    costs_paid: float
+    unfilled: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Backtest:
     """One simulated run: what was run, on what, and how it did. Metrics without a value are None; `bars` within the
-    `sessions` are counted where `timeframe` is not 1d."""
+    `sessions` are counted where `timeframe` is not 1d.
+
+    Of the metrics, `break_even_bps` is the flat cost, in basis points of every traded value, at which the run's gain over
+    its cash, or over the benchmark if there is one, is gone; 0 where there is none without any cost. `slippage_bps` is
+    what is fixed of the `slippage`, rates are a year's. `capacity` is the run at other account sizes, if it was asked for.
+    """
 
     run: str
     strategy: str
@@ -198,6 +216,10 @@ class Backtest:
     notes: list[str] = field(default_factory=list)
     timeframe: str = "1d"
     bars: int | None = None
+    slippage: str = ""
+    borrow_rate: float = 0.0
+    margin_rate: float = 0.0
+    capacity: list[AccountSize] = field(default_factory=list)
     kind: Literal["backtest"] = "backtest"
 
 

@@ -1,7 +1,7 @@
 """From the store to decisions: what ``ma score`` and ``ma backtest`` do before they part ways."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from marketagent.decision import Decisions, decide
 from marketagent.ensemble import ACTIONS
 from marketagent.errors import NoData
 from marketagent.panel import Array, Panel
+from marketagent.records import AccountSize, Decision, Opinion
 from marketagent.records import Backtest as BacktestRecord
-from marketagent.records import Decision, Opinion
 from marketagent.store.market import data_hash, read_panel, read_quarantined, read_session_before
 from marketagent.store.opinions import read_opinions
 from marketagent.strategy import Strategy
@@ -200,6 +200,10 @@ def backtest_record(
         notes=list(result.notes),
         timeframe=timeframe,
         bars=None if timeframe == DAY else len(days),
+        slippage=costs.slippage,
+        borrow_rate=costs.borrow_rate,
+        margin_rate=costs.margin_rate,
+        capacity=[AccountSize(**asdict(size)) for size in result.sizes],
     )
 
 
