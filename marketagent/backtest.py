@@ -1,13 +1,13 @@
 """A backtest: a strategy's decisions of every session, traded on what came after, and measured."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from marketagent import metrics
-from marketagent.costing import TIMES, Size, break_even_bps
+from marketagent.costing import TIMES, Size, break_even_bps, guessed_bps
 from marketagent.costs import Costs
 from marketagent.decision import Decisions
 from marketagent.orders import WHOLE
@@ -70,11 +70,7 @@ def backtest(
     against = None if benchmark is None else _returns(benchmark, start)
     a_year = metrics.SESSIONS * bars_a_session(panel.timeframe)
     measured = _measured(run, costs, panel, fill, cash, against, a_year)
-    # What the account had to be worth in the end: what it began with, or what the benchmark made of it.
-    hurdle = cash if against is None else cash * float(np.prod(1 + against))
-    measured["break_even_bps"] = break_even_bps(
-        lambda bps: float(traded(costs.flat(bps), cash).equity[-1]) - hurdle, float(_values(run).sum())
-    )
+    measured["break_even_bps"] = _break_even(run, traded, costs, panel, fill, cash, against)
     sizes = [(cash * times, run if times == 1 else traded(costs, cash * times)) for times in TIMES] if capacity else []
     return Backtest(
         decisions,
@@ -90,8 +86,7 @@ def _measured(
     run: Simulation, costs: Costs, panel: Panel, fill: str, cash: float, against: Array | None, a_year: int
 ) -> dict[str, float | None]:
     """Every metric, with so many bars `a_year`; `costs_paid` is commissions, slippage and what was lent by, in USD."""
-    events, start = run.events, len(panel.sessions) - len(run.equity)
-    traded = np.bincount(events.row - start, weights=_values(run), minlength=len(run.equity)).astype(np.float64)
+    events, traded = run.events, _by_row(run, panel, _values(run))
     pnl = metrics.round_trips(events.column, events.quantity, events.price, events.commission, kind=_EVENT[events.kind])
     with np.errstate(divide="ignore", invalid="ignore"):  # a lost account has no exposure to speak of
         gross = np.where(run.equity > 0, run.exposure / run.equity, 0.0)
@@ -103,18 +98,49 @@ def _measured(
     }
 
 
+def _break_even(
+    run: Simulation,
+    simulated: Callable[[Costs, float], Simulation],
+    costs: Costs,
+    panel: Panel,
+    fill: str,
+    cash: float,
+    against: Array | None,
+) -> float | None:
+    # What the account had to be worth in the end: what it began with, or what the benchmark made of it.
+    goal = 1.0 if against is None else float(np.prod(1 + against))
+    before = np.concatenate([[cash], run.equity[:-1]])
+    usable = np.where(before > 0, before, np.inf)  # a lost account trades nothing
+    traded, paid = _by_row(run, panel, _values(run)), _by_row(run, panel, _event_costs(run, panel, fill))
+    guess = guessed_bps(metrics.session_returns(run.equity, cash), paid / usable, traded / usable, goal)
+    return break_even_bps(
+        lambda bps: float(simulated(costs.flat(bps), cash).equity[-1]) - cash * goal, guess, float(traded.sum())
+    )
+
+
+def _by_row(run: Simulation, panel: Panel, values: Array) -> Array:
+    """(T,): `values` (K,) of the events, added up by session."""
+    first = len(panel.sessions) - len(run.equity)
+    return np.bincount(run.events.row - first, weights=values, minlength=len(run.equity)).astype(np.float64)
+
+
 def _values(run: Simulation) -> Array:
     """(K,) traded value of each event in USD, 0 for what is no fill."""
     events = run.events
     return np.where(events.kind == FILL, np.abs(events.quantity) * events.price, 0.0)
 
 
-def _paid(run: Simulation, panel: Panel, fill: str) -> float:
-    """What trading and lending cost: commissions and fees, how far prices were moved, and the nights."""
+def _event_costs(run: Simulation, panel: Panel, fill: str) -> Array:
+    """(K,): commissions and fees of each event, and how far its price was moved, in USD."""
     events = run.events
     untouched = (panel.raw.open if fill == "next-open" else panel.raw.close)[events.row, events.column]
     moved = np.where(events.kind == FILL, np.abs(events.quantity) * np.abs(events.price - untouched), 0.0)
-    return float(events.commission.sum() + moved.sum() + run.lent.sum())
+    return np.asarray(events.commission + moved)
+
+
+def _paid(run: Simulation, panel: Panel, fill: str) -> float:
+    """What trading and lending cost in USD."""
+    return float(_event_costs(run, panel, fill).sum() + run.lent.sum())
 
 
 def _size(run: Simulation, paid: float, cash: float, a_year: int) -> Size:
