@@ -31,6 +31,9 @@ def run(
     margin_rate: options.MarginRate = None,
     capacity: Annotated[bool, typer.Option("--capacity", help="Also with 10, 100 and 1,000 times the cash.")] = False,
     benchmark: Annotated[str | None, typer.Option("--benchmark", help="A stored symbol to compare with.")] = None,
+    bootstrap: Annotated[
+        int, typer.Option("--bootstrap", min=0, max=100_000, help="Intervals of so many bootstrap samples, e.g. 1000.")
+    ] = 0,
     fill: Annotated[str, typer.Option("--fill", help="next-open, next-close or same-close.")] = "next-open",
     fractional: options.Fractional = False,
     timeframe: options.Timeframe = DAY,
@@ -84,7 +87,10 @@ def run(
     )
     run = options.new_run(settings)
     missing = [name for name in given.symbols if name not in decisions.panel.symbols]
-    record = scoring.backtest_record(run, loaded, result, bill, start_cash, fill, benchmark, fractional=fractional)
+    worth = scoring.judged_luck(settings.home, run, loaded, result, bootstrap, settings.now, timeout_s=wait)
+    record = scoring.backtest_record(
+        run, loaded, result, bill, start_cash, fill, benchmark, fractional=fractional, worth=worth
+    )
     runs.write_backtest(settings.home, record, result, decisions.panel.symbols, settings.now, timeout_s=wait)
     for path, columns in ((equity, runs.equity_columns), (fills, runs.event_columns)):
         if path is not None:

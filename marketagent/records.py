@@ -187,6 +187,25 @@ class AccountSize:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Luck:
+    """How much of a backtest's Sharpe ratio may be luck, in sample: its `trials` are all that were run of its family.
+
+    `best_by_luck` is the annual Sharpe ratio that the best of so many would have without any skill. The probabilities are
+    that the true ratio is above 0, and above that. Intervals (95 %, stationary bootstrap) are there if they were asked for.
+    """
+
+    trials: int
+    best_by_luck: float
+    probabilistic_sharpe: Share | None
+    deflated_sharpe: Share | None
+    samples: int = 0
+    sharpe_low: float | None = None
+    sharpe_high: float | None = None
+    cagr_low: float | None = None
+    cagr_high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Backtest:
     """One simulated run: what was run, on what, and how it did. Metrics without a value are None; `bars` within the
     `sessions` are counted where `timeframe` is not 1d.
@@ -220,6 +239,7 @@ class Backtest:
     borrow_rate: float = 0.0
     margin_rate: float = 0.0
     capacity: list[AccountSize] = field(default_factory=list)
+    luck: Luck | None = None
     kind: Literal["backtest"] = "backtest"
 
 

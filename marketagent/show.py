@@ -14,6 +14,7 @@ from datetime import datetime
 from shutil import get_terminal_size
 from typing import Any, TextIO
 
+from marketagent import wording
 from marketagent.redact import redacted
 
 NONE = "–"
@@ -266,7 +267,7 @@ def _parameter(name: str, item: dict[str, Any], *, default: bool = True) -> str:
 
 def _sheet(record: dict[str, Any], screen: Screen) -> str:
     """One backtest: what was run in a line or two, its metrics side by side, and what is to be said about it."""
-    costs = f"{record['costs']}, slippage {_slippage(record)}, {record['fill']}"
+    costs = f"{record['costs']}, slippage {wording.slippage(record)}, {record['fill']}"
     shares = "fractional" if record["fractional"] else "whole shares"
     params = " ".join(f"{name}={value}" for name, value in record["params"].items())
     facts = {
@@ -292,14 +293,9 @@ def _sheet(record: dict[str, Any], screen: Screen) -> str:
     notes = "".join(f"{one_line(note)}\n" for note in record["notes"])
     body = f"{head}\n{_drawn(columns, [' ', '  '], [], screen, header=False)}"
     sizes = f"\n{_capacity(record['capacity'], screen)}" if record["capacity"] else ""
-    return body + sizes + (f"\n{notes}" if notes else "")
-
-
-def _slippage(record: dict[str, Any]) -> str:
-    """What moves prices and what lending costs, in a few words."""
-    words = [record["slippage"] or f"{cell('slippage_bps', record['slippage_bps'])} bps"]
-    words += [f"{rate} {record[f'{rate}_rate']:.2%} a year" for rate in ("borrow", "margin") if record[f"{rate}_rate"]]
-    return ", ".join(words)
+    return (
+        body + (f"\n{wording.luck(record['luck'])}" if record["luck"] else "") + sizes + (f"\n{notes}" if notes else "")
+    )
 
 
 def _capacity(sizes: list[dict[str, Any]], screen: Screen) -> str:
