@@ -244,6 +244,37 @@ class Backtest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Leak:
+    """A decision that ``ma audit lookahead`` saw change when only what came after it did.
+
+    `what` is a signal or ``target``; `known` is the last session that was left alone, `how` says what was done to the rest.
+    `before` and `after` are the values (None: none), `changed` is how many places of that signal changed.
+    """
+
+    strategy: str
+    what: str
+    symbol: str
+    session: str
+    known: str
+    how: str
+    before: float | None
+    after: float | None
+    changed: int
+    kind: Literal["leak"] = "leak"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warmup:
+    """How many bars a strategy says it needs, and how many its decisions were found to rest on."""
+
+    strategy: str
+    warmup: int
+    needed: int
+    sampled: int
+    kind: Literal["warmup"] = "warmup"
+
+
+@dataclass(frozen=True, kw_only=True)
 class StrategyInfo:
     """A strategy that ``--strategy`` can name, with its parameters; `own` are those that not every strategy has."""
 
@@ -330,6 +361,8 @@ KINDS: dict[str, type] = {
     "order": Order,
     "position": Position,
     "backtest": Backtest,
+    "leak": Leak,
+    "warmup": Warmup,
     "strategy": StrategyInfo,
     "bar": Bar,
     "trade": Trade,

@@ -22,7 +22,7 @@ from marketagent.records import Backtest as BacktestRecord
 from marketagent.store.market import data_hash, read_panel, read_quarantined, read_session_before
 from marketagent.store.opinions import read_opinions
 from marketagent.store.trials import Trial, record
-from marketagent.strategy import Strategy
+from marketagent.strategy import Opinions, Strategy
 from marketagent.symbols import checked
 from marketagent.timeframes import DAY, bar_text, bars_a_session, session_of
 
@@ -60,6 +60,12 @@ def decided(
     """The decisions of `strategy` over all sessions of `view`, from each symbol's first stored bar on."""
     panel = view.panel(home, symbols, timeout_s=timeout_s)
     return decided_on(home, loaded, strategy, panel, view, timeout_s=timeout_s)
+
+
+def facts(home: Path, symbols: Sequence[str] | None, view: View, *, timeout_s: float) -> tuple[Panel, Opinions]:
+    """What a strategy is given: the panel of `view` and the stored opinions of its symbols."""
+    panel = view.panel(home, symbols, timeout_s=timeout_s)
+    return panel, read_opinions(home, panel, known_at=view.known_at, timeout_s=timeout_s)
 
 
 def decided_on(
