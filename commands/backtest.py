@@ -26,7 +26,14 @@ def run(
     cash: Annotated[float | None, typer.Option("--cash", help="Starting cash in USD.")] = None,
     costs_name: options.Costs = None,
     slippage_bps: options.Slippage = None,
+    slippage: options.SlippageModel = None,
+    borrow_rate: options.BorrowRate = None,
+    margin_rate: options.MarginRate = None,
+    capacity: Annotated[bool, typer.Option("--capacity", help="Also with 10, 100 and 1,000 times the cash.")] = False,
     benchmark: Annotated[str | None, typer.Option("--benchmark", help="A stored symbol to compare with.")] = None,
+    bootstrap: Annotated[
+        int, typer.Option("--bootstrap", min=0, max=100_000, help="Intervals of so many bootstrap samples, e.g. 1000.")
+    ] = 0,
     fill: Annotated[str, typer.Option("--fill", help="next-open, next-close or same-close.")] = "next-open",
     fractional: options.Fractional = False,
     timeframe: options.Timeframe = DAY,
@@ -60,7 +67,7 @@ def run(
     is_sweep = any(len(axis.values) > 1 for axis in axes)
     chosen = None if is_sweep else loaded.configured(texts)
     first, last = options.span(since, until)
-    bill = options.bill(settings, costs_name, slippage_bps)
+    bill = options.bill(settings, costs_name, slippage_bps, slippage, borrow_rate, margin_rate)
     options.one_of(fill, FILLS, "--fill")
     start_cash = settings.cash if cash is None else options.positive(cash, "--cash")
     for path in (equity, fills):
@@ -96,10 +103,14 @@ def run(
         fill=fill,
         steps=FRACTIONAL if fractional else WHOLE,
         benchmark=scoring.read_benchmark(settings.home, decisions.panel, benchmark, view, timeout_s=wait),
+        capacity=capacity,
     )
     run = options.new_run(settings)
     missing = [name for name in given.symbols if name not in decisions.panel.symbols]
-    record = scoring.backtest_record(run, loaded, result, bill, start_cash, fill, benchmark, fractional=fractional)
+    worth = scoring.judged_luck(settings.home, run, loaded, result, bootstrap, settings.now, timeout_s=wait)
+    record = scoring.backtest_record(
+        run, loaded, result, bill, start_cash, fill, benchmark, fractional=fractional, worth=worth
+    )
     runs.write_backtest(settings.home, record, result, decisions.panel.symbols, settings.now, timeout_s=wait)
     for path, columns in ((equity, runs.equity_columns), (fills, runs.event_columns)):
         if path is not None:

@@ -1,16 +1,17 @@
 """A backtest: a strategy's decisions of every session, traded on what came after, and measured."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from marketagent import metrics
+from marketagent.costing import TIMES, Size, break_even_bps, guessed_bps
 from marketagent.costs import Costs
 from marketagent.decision import Decisions
 from marketagent.orders import WHOLE
-from marketagent.panel import Array
+from marketagent.panel import Array, Panel
 from marketagent.simulate import FILL, SILENT_SESSIONS, Simulation, simulate
 from marketagent.timeframes import DAY, bars_a_session
 
@@ -22,13 +23,17 @@ NAMES = 10  # symbols that a note names before it only counts
 
 @dataclass(frozen=True)
 class Backtest:
-    """One run: `returns` (T,) per session, the first against the starting cash; `metrics` by name (None: undefined)."""
+    """One run: `returns` (T,) per session, the first against the starting cash; `metrics` by name (None: undefined).
+
+    `sizes` are the accounts of other sizes that were asked for.
+    """
 
     decisions: Decisions
     simulation: Simulation
     returns: Array
     metrics: dict[str, float | None]
     notes: tuple[str, ...]
+    sizes: tuple[Size, ...] = ()
 
     def frame(self) -> "pd.DataFrame":
         """Equity, cash, exposure and returns as a pandas table by session."""
@@ -48,40 +53,107 @@ def backtest(
     fill: str = "next-open",
     steps: float = WHOLE,
     benchmark: Array | None = None,
+    capacity: bool = False,
 ) -> Backtest:
-    """Trade `decisions` from row `start` on with `cash` USD; `benchmark` (T,) is an adjusted close to compare with."""
-    run = simulate(
-        decisions.targets,
-        decisions.panel,
-        costs,
-        cash,
-        start=start,
-        fill=fill,
-        steps=steps,
-        band=decisions.strategy.band,
-    )
+    """Trade `decisions` from row `start` on with `cash` USD; `benchmark` (T,) is an adjusted close to compare with.
+
+    `capacity` trades accounts of other sizes, too: TIMES the cash.
+    """
+    panel = decisions.panel
+
+    def traded(bill: Costs, money: float) -> Simulation:
+        return simulate(
+            decisions.targets, panel, bill, money, start=start, fill=fill, steps=steps, band=decisions.strategy.band
+        )
+
+    run = traded(costs, cash)
     against = None if benchmark is None else _returns(benchmark, start)
-    returns = metrics.session_returns(run.equity, cash)
-    a_year = metrics.SESSIONS * bars_a_session(decisions.panel.timeframe)
-    measured = _measured(run, costs, cash, start, against, a_year)
-    return Backtest(decisions, run, returns, measured, tuple(_notes(run, fill, decisions.panel.timeframe)))
+    a_year = metrics.SESSIONS * bars_a_session(panel.timeframe)
+    measured = _measured(run, costs, panel, fill, cash, against, a_year)
+    measured["break_even_bps"] = _break_even(run, traded, costs, panel, fill, cash, against)
+    sizes = [(cash * times, run if times == 1 else traded(costs, cash * times)) for times in TIMES] if capacity else []
+    return Backtest(
+        decisions,
+        run,
+        metrics.session_returns(run.equity, cash),
+        measured,
+        tuple(_notes(run, costs, fill, panel.timeframe)),
+        tuple(_size(other, _paid(other, panel, fill), money, a_year) for money, other in sizes),
+    )
 
 
 def _measured(
-    run: Simulation, costs: Costs, cash: float, start: int, against: Array | None, a_year: int
+    run: Simulation, costs: Costs, panel: Panel, fill: str, cash: float, against: Array | None, a_year: int
 ) -> dict[str, float | None]:
-    """Every metric, with so many bars `a_year`; `costs_paid` is commissions and slippage in USD."""
-    events = run.events
-    filled = events.kind == FILL
-    value = np.where(filled, np.abs(events.quantity) * events.price, 0.0)
-    traded = np.bincount(events.row - start, weights=value, minlength=len(run.equity)).astype(np.float64)
+    """Every metric, with so many bars `a_year`; `costs_paid` is commissions, slippage and what was lent by, in USD."""
+    events, traded = run.events, _by_row(run, panel, _values(run))
     pnl = metrics.round_trips(events.column, events.quantity, events.price, events.commission, kind=_EVENT[events.kind])
     with np.errstate(divide="ignore", invalid="ignore"):  # a lost account has no exposure to speak of
         gross = np.where(run.equity > 0, run.exposure / run.equity, 0.0)
     measured = metrics.summary(run.equity, cash, gross=gross, traded=traded, pnl=pnl, benchmark=against, periods=a_year)
-    slip = costs.slippage_bps / 10_000
-    slipped = np.where(filled, value * slip / (1 + np.sign(events.quantity) * slip), 0.0)
-    return {**measured, "costs_paid": float(events.commission.sum() + slipped.sum())}
+    return {
+        **measured,
+        "costs_paid": _paid(run, panel, fill),
+        "lending_paid": float(run.lent.sum()) if costs.lends else None,
+    }
+
+
+def _break_even(
+    run: Simulation,
+    simulated: Callable[[Costs, float], Simulation],
+    costs: Costs,
+    panel: Panel,
+    fill: str,
+    cash: float,
+    against: Array | None,
+) -> float | None:
+    # What the account had to be worth in the end: what it began with, or what the benchmark made of it.
+    goal = 1.0 if against is None else float(np.prod(1 + against))
+    before = np.concatenate([[cash], run.equity[:-1]])
+    usable = np.where(before > 0, before, np.inf)  # a lost account trades nothing
+    traded, paid = _by_row(run, panel, _values(run)), _by_row(run, panel, _event_costs(run, panel, fill))
+    guess = guessed_bps(metrics.session_returns(run.equity, cash), paid / usable, traded / usable, goal)
+    return break_even_bps(
+        lambda bps: float(simulated(costs.flat(bps), cash).equity[-1]) - cash * goal, guess, float(traded.sum())
+    )
+
+
+def _by_row(run: Simulation, panel: Panel, values: Array) -> Array:
+    """(T,): `values` (K,) of the events, added up by session."""
+    first = len(panel.sessions) - len(run.equity)
+    return np.bincount(run.events.row - first, weights=values, minlength=len(run.equity)).astype(np.float64)
+
+
+def _values(run: Simulation) -> Array:
+    """(K,) traded value of each event in USD, 0 for what is no fill."""
+    events = run.events
+    return np.where(events.kind == FILL, np.abs(events.quantity) * events.price, 0.0)
+
+
+def _event_costs(run: Simulation, panel: Panel, fill: str) -> Array:
+    """(K,): commissions and fees of each event, and how far its price was moved, in USD."""
+    events = run.events
+    untouched = (panel.raw.open if fill == "next-open" else panel.raw.close)[events.row, events.column]
+    moved = np.where(events.kind == FILL, np.abs(events.quantity) * np.abs(events.price - untouched), 0.0)
+    return np.asarray(events.commission + moved)
+
+
+def _paid(run: Simulation, panel: Panel, fill: str) -> float:
+    """What trading and lending cost in USD."""
+    return float(_event_costs(run, panel, fill).sum() + run.lent.sum())
+
+
+def _size(run: Simulation, paid: float, cash: float, a_year: int) -> Size:
+    returns = metrics.session_returns(run.equity, cash)
+    return Size(
+        cash,
+        float(run.equity[-1]),
+        metrics.total_return(returns),
+        metrics.cagr(returns, a_year),
+        metrics.sharpe(returns, periods=a_year),
+        paid,
+        run.unfilled,
+    )
 
 
 # What each kind of simulated event is to a round trip: shares paid out in cash are sold like any other.
@@ -99,8 +171,12 @@ def _returns(close: Array, start: int) -> Array:
     return np.where(np.isfinite(change), change, 0.0)
 
 
-def _notes(run: Simulation, fill: str, timeframe: str) -> list[str]:
+def _notes(run: Simulation, costs: Costs, fill: str, timeframe: str) -> list[str]:
     notes = []
+    if not costs.margin_rate and (run.cash < 0).any():
+        notes.append("cash was owed and nothing was charged for it: --margin-rate")
+    if not costs.borrow_rate and (run.exposure > (run.equity - run.cash) * (1 + 1e-9)).any():
+        notes.append("shares were sold short and nothing was charged for borrowing them: --borrow-rate")
     if fill == "same-close":
         notes.append("fills at the close they were decided on: not tradable, for comparison only")
     if run.closed:
@@ -108,7 +184,8 @@ def _notes(run: Simulation, fill: str, timeframe: str) -> list[str]:
     if run.unfilled:
         orders = "1 order was" if run.unfilled == 1 else f"{run.unfilled} orders were"
         when = "that day" if timeframe == DAY else "at the time"
-        notes.append(f"{orders} not filled: no bar {when}, or no cash")
+        volume = ", or no volume known" if costs.participation or costs.impact else ""
+        notes.append(f"{orders} not filled: no bar {when}, or no cash{volume}")
     return notes
 
 

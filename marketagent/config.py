@@ -57,6 +57,9 @@ class Settings:
     cash: float = 100_000.0
     costs: str = "ibkr-fixed"
     slippage_bps: float = 0.0
+    slippage: str = ""
+    borrow_rate: float = 0.0
+    margin_rate: float = 0.0
     sources: tuple[str, ...] = ("polygon", "alpaca")
     fallback_on: tuple[str, ...] = ("no-key",)
     cache: str = "disk:"
@@ -65,6 +68,7 @@ class Settings:
     max_age_s: float = 900.0
     busy_timeout_s: float = 60.0
     watchlists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    fees: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, Place] = field(default_factory=lambda: dict(DEFAULTS))
     clock: Clock = field(default_factory=Clock, repr=False)
     keys: Mapping[str, Secret] = field(default_factory=dict, repr=False)
@@ -79,16 +83,18 @@ class Settings:
         values = _read(path)
         keys, key_origins = _keys(values.pop("keys", {}), path, environ)
         watchlists = _watchlists(values.pop("watchlists", {}), path)
+        fees = _fees(values.pop("fees", {}), path)
         places, place_origins = _places(values.pop("vendors", {}), path, environ)
         ticking = clock(environ.get("MA_CLOCK", ""))
         _refuse_real(ticking, places)
         checked: dict[str, Any] = {name: _checked(name, value, path) for name, value in values.items()}
         origin = {"home": home_origin, **dict.fromkeys(checked, CONFIG), **key_origins, **place_origins}
-        origin |= {f"watchlists.{name}": CONFIG for name in watchlists}
+        origin |= {f"watchlists.{name}": CONFIG for name in watchlists} | {f"fees.{name}": CONFIG for name in fees}
         return cls(
             home=home,
             now=now or ticking(),
             watchlists={**BUILT_IN, **watchlists},
+            fees=fees,
             places=places,
             clock=ticking,
             keys=keys,
@@ -137,6 +143,9 @@ _SIMPLE: dict[str, type] = {
     "cash": float,
     "costs": str,
     "slippage_bps": float,
+    "slippage": str,
+    "borrow_rate": float,
+    "margin_rate": float,
     "sources": tuple,
     "fallback_on": tuple,
     "cache": str,
@@ -149,7 +158,7 @@ _SIMPLE: dict[str, type] = {
 
 def _checked(name: str, value: Any, path: Path) -> str | float | tuple[str, ...]:
     if name not in _SIMPLE:
-        known = [*_SIMPLE, "watchlists", "vendors", "keys"]
+        known = [*_SIMPLE, "watchlists", "fees", "vendors", "keys"]
         raise BadConfig(f"{path}: unknown setting {name!r}{did_you_mean(name, known)}")
     if _SIMPLE[name] is tuple:
         if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
@@ -209,6 +218,13 @@ def _watchlists(table: Any, path: Path) -> dict[str, tuple[str, ...]]:
     return {name: tuple(symbols) for name, symbols in table.items()}
 
 
+def _fees(table: Any, path: Path) -> dict[str, Any]:
+    """The user's price lists as they stand; their numbers are checked where costs are (``fees.checked``)."""
+    if not isinstance(table, dict) or not all(isinstance(charges, dict) for charges in table.values()):
+        raise BadConfig(f"{path}: fees must be tables, e.g. [fees.ibkr-fixed] then per_share = 0.004")
+    return table
+
+
 def _keys(table: Any, path: Path, environ: Mapping[str, str]) -> tuple[dict[str, Secret], dict[str, str]]:
     if not isinstance(table, dict):
         raise BadConfig(f"{path}: keys must be a table, e.g. [keys] then polygon = '…'")
@@ -231,7 +247,9 @@ def _keys(table: Any, path: Path, environ: Mapping[str, str]) -> tuple[dict[str,
 def effective(settings: Settings) -> list[tuple[str, Any, str]]:
     """(name, value, origin) of every setting, in order; a key is shown as ``(set)``, never its text."""
     plain = [
-        f.name for f in fields(settings) if f.name not in {"now", "watchlists", "places", "clock", "keys", "origin"}
+        f.name
+        for f in fields(settings)
+        if f.name not in {"now", "watchlists", "fees", "places", "clock", "keys", "origin"}
     ]
     rows = [(name, getattr(settings, name), settings.origin.get(name, "default")) for name in plain]
     rows = [(name, _shown(value), origin) for name, value, origin in rows]
@@ -246,6 +264,7 @@ def effective(settings: Settings) -> list[tuple[str, Any, str]]:
         mine = f"watchlists.{name}" in settings.origin
         shown = list(symbols) if mine else f"{len(symbols)} symbols"
         rows.append((f"watchlists.{name}", shown, settings.origin.get(f"watchlists.{name}", "default")))
+    rows += [(f"fees.{name}", dict(charges), CONFIG) for name, charges in settings.fees.items()]
     return rows + [(f"keys.{name}", "(set)", settings.origin[f"keys.{name}"]) for name in settings.keys]
 
 

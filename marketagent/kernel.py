@@ -10,23 +10,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketagent.compiled import Array, Whole, compiled, matrix_at
-from marketagent.costs import Costs
+from marketagent.costs import CENT_HAIR, Costs
+from marketagent.execution import SPLIT_HAIR
 from marketagent.metrics import FLAT
 from marketagent.orders import HAIR
-from marketagent.simulate import SPLIT_HAIR
 
 OPEN, CLOSE, MARK, SPLIT, DIVIDEND = range(5)  # of `prices`
 SPLITS, PAYS, ENDS = 1, 2, 4  # of `happens`: a row has a split, a dividend, a symbol to be closed
 NEXT_OPEN, NEXT_CLOSE, SAME_CLOSE = range(3)  # as simulate.FILLS
 START_CASH, START, FILL, STEPS, PERIODS = range(5)  # of `terms`
-SLIPPAGE, RATE, PER_SHARE, MINIMUM, CEILING = range(5)  # of `bill`, the first two as fractions
+# Of `bill`, the first two as fractions: what of ``costs.Costs`` is charged here, in that order.
+CHARGED = (
+    "slippage_bps", "bps", "per_share", "minimum", "ceiling", "on_commission", "exchange_per_share", "clearing_per_share",
+    "clearing_ceiling", "sec_rate", "taf_per_share", "taf_maximum", "cat_per_share", "whole_cents",
+)  # fmt: skip
+SLIPPAGE, RATE, PER_SHARE, MINIMUM, CEILING, ON_COMMISSION, EXCHANGE, CLEARING = range(8)
+CLEARING_CEILING, SEC, TAF, TAF_MAXIMUM, CAT, WHOLE_CENTS = range(8, 14)
 CASH, TRADED, TRADES = range(3)  # of `account`
 RESULTS = ("total_return", "cagr", "sharpe", "max_drawdown", "trades", "turnover")  # NaN where a metric is None
 
 
 def bill_of(costs: Costs) -> Array:
     """The numbers of `costs`, in the order the kernel reads them."""
-    return np.array([costs.slippage_bps / 10_000, costs.bps / 10_000, costs.per_share, costs.minimum, costs.ceiling])
+    bill = np.array([float(getattr(costs, name)) for name in CHARGED])
+    bill[[SLIPPAGE, RATE]] /= 10_000
+    return bill
 
 
 @compiled
@@ -199,10 +207,20 @@ def _stepped(whole: float, steps: float) -> float:
 
 
 @compiled
-def _commission(shares: float, price: float, bill: Array) -> float:
+def _commission(quantity: float, price: float, bill: Array) -> float:
+    if quantity == 0:
+        return 0.0
+    shares = abs(quantity)
     value = shares * price
     by_share = min(max(bill[PER_SHARE] * shares, bill[MINIMUM]), bill[CEILING] * value)
-    return 0.0 if shares == 0 else bill[RATE] * value + by_share
+    clearing = min(bill[CLEARING] * shares, bill[CLEARING_CEILING] * value)
+    passed_on = bill[ON_COMMISSION] * by_share + bill[EXCHANGE] * shares + clearing
+    levied = bill[CAT] * shares
+    if quantity < 0:
+        levied += bill[SEC] * value + min(bill[TAF] * shares, bill[TAF_MAXIMUM])
+    if bill[WHOLE_CENTS]:
+        levied = np.ceil(levied * 100 - CENT_HAIR) / 100
+    return bill[RATE] * value + by_share + passed_on + levied  # type: ignore[no-any-return]
 
 
 @compiled
@@ -223,7 +241,7 @@ def _execute(
         if quantity < 0:
             paid[n] = price[n] - price[n] * slip
             sold += -quantity * paid[n]
-            sell_fees += _commission(-quantity, paid[n], bill)
+            sell_fees += _commission(quantity, paid[n], bill)
             _fill(account, shares, position, largest, n, quantity, paid[n], steps)
         else:
             paid[n] = price[n] + price[n] * slip

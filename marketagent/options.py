@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,8 +37,19 @@ Timeframe = Annotated[str, typer.Option("--timeframe", help="1d, 1h, 30m, 15m, 5
 KnownAt = Annotated[
     str | None, typer.Option("--known-at", help="Only what the store knew at this instant (UTC, RFC 3339).")
 ]
-Costs = Annotated[str | None, typer.Option("--costs", help="none, bps:X or ibkr-fixed.")]
+Costs = Annotated[
+    str | None,
+    typer.Option("--costs", help="none, bps:X, ibkr-fixed, ibkr-tiered, alpaca, or one of [fees]; @DATE: as then."),
+]
 Slippage = Annotated[float | None, typer.Option("--slippage-bps", help="Price moved against each order, in bps.")]
+SlippageModel = Annotated[
+    str | None,
+    typer.Option(
+        "--slippage", help="fixed:BPS, spread:BPS (half of it), volume:SHARE, sqrt:COEF; several with commas."
+    ),
+]
+BorrowRate = Annotated[float | None, typer.Option("--borrow-rate", help="A year, on what is sold short.")]
+MarginRate = Annotated[float | None, typer.Option("--margin-rate", help="A year, on cash that is owed.")]
 Concurrency = Annotated[int | None, typer.Option("--concurrency", help="Requests in flight at once.")]
 MaxWait = Annotated[
     float | None, typer.Option("--max-wait", help="Give up what would wait longer than so many seconds for a limit.")
@@ -163,20 +174,39 @@ def exportable(path: Path | None) -> None:
         raise UsageError(f"{path}: there is no folder {path.absolute().parent}")
 
 
-def bill(settings: Settings, name: str | None = None, slippage_bps: float | None = None) -> "costs.Costs":
-    """The costs that were asked for, else those of the config; each wrong in its own way."""
-    from marketagent import costs  # NumPy, which most commands do not need
+def bill(
+    settings: Settings,
+    name: str | None = None,
+    slippage_bps: float | None = None,
+    slippage: str | None = None,
+    borrow_rate: float | None = None,
+    margin_rate: float | None = None,
+) -> "costs.Costs":
+    """The costs that were asked for, else those of the config; each wrong in its own way.
 
-    slippage = settings.slippage_bps if slippage_bps is None else slippage_bps
-    if name is not None:
-        return costs.parse(name, slippage)
+    A slippage that was asked for, as a model or in bps, replaces all of the config's.
+    """
+    from marketagent import costs, fees  # NumPy, which most commands do not need
+
+    mine: dict[str, Any] = {
+        "slippage_bps": settings.slippage_bps,
+        "slippage": settings.slippage,
+        "borrow_rate": settings.borrow_rate,
+        "margin_rate": settings.margin_rate,
+    }
     try:
-        return costs.parse(settings.costs, slippage)
+        for own, table in settings.fees.items():
+            fees.checked(own, table)
+        costs.parse(settings.costs, **mine, own=settings.fees)
     except UsageError as error:
-        if slippage_bps is not None:
-            costs.parse(settings.costs)  # then it is the config that is wrong, and not the option
-            raise
-        raise BadConfig(f"{settings.home / CONFIG}: {error}") from error
+        if name is None or settings.fees:
+            raise BadConfig(f"{settings.home / CONFIG}: {error}") from error
+        costs.parse("none", **mine)  # the config's costs are not asked for; its slippage and rates may be
+    if slippage is not None or slippage_bps is not None:
+        mine |= {"slippage_bps": slippage_bps or 0.0, "slippage": slippage or ""}
+    asked = {"borrow_rate": borrow_rate, "margin_rate": margin_rate}
+    mine |= {rate: value for rate, value in asked.items() if value is not None}
+    return costs.parse(settings.costs if name is None else name, **mine, own=settings.fees)
 
 
 def stored_source(name: str | None) -> str | None:

@@ -146,6 +146,10 @@ class Panel:
         """The first `rows` sessions, as if the rest had not happened."""
         return self._of(lambda values: values[:rows])
 
+    def since(self, row: int) -> "Panel":
+        """The sessions from `row` on, as if there had been none before: adjusted prices begin there."""
+        return self._of(lambda values: values[row:])
+
     def extended(self, sessions: Sessions) -> "Panel":
         """The same panel with `sessions` after its own, which have no bar yet, on arrays of its own."""
         made = empty(np.concatenate([self.sessions, sessions]), self.symbols, self.sources, self.timeframe)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from marketagent import kernel, weighing
 from marketagent.compiled import address
 from marketagent.costs import Costs
+from marketagent.errors import UsageError
 from marketagent.indicators import volatility
 from marketagent.metrics import SESSIONS
 from marketagent.orders import WHOLE
@@ -36,7 +37,8 @@ class Spoken:
 class Ground:
     """What all combinations of a sweep have in common: the panel, the account and what trading costs.
 
-    The options are those of ``simulate``. Raises ValueError for an unknown `fill`.
+    The options are those of ``simulate``. Raises ValueError for an unknown `fill`, UsageError for costs that only the
+    plain simulation knows: what it would leave out could make the best row of a sweep.
     """
 
     panel: Panel
@@ -45,6 +47,14 @@ class Ground:
     start: int = 0
     fill: str = "next-open"
     steps: float = WHOLE
+
+    def __post_init__(self) -> None:
+        if unknown := self.costs.unknown_to(kernel.CHARGED):
+            raise UsageError(
+                f"a sweep cannot charge {', '.join(unknown)}, which are part of costs {self.costs.name}"
+                f"{' and slippage ' + self.costs.slippage if self.costs.slippage else ''};"
+                " sweep with ibkr-fixed, alpaca or bps:X, then run the best with these"
+            )
 
     def play(self, strategy: Strategy, signals: Mapping[str, Spoken]) -> Played | None:
         """The metrics of `strategy`, as kernel.RESULTS names them, and its last `equity`; None if a signal leaves its

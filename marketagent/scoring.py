@@ -1,27 +1,32 @@
 """From the store to decisions: what ``ma score`` and ``ma backtest`` do before they part ways."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from marketagent import luck
 from marketagent.backtest import Backtest
 from marketagent.catalog import Loaded, blame
 from marketagent.costs import Costs
 from marketagent.decision import Decisions, decide
 from marketagent.ensemble import ACTIONS
 from marketagent.errors import NoData
+from marketagent.metrics import SESSIONS
 from marketagent.panel import Array, Panel
+from marketagent.records import AccountSize, Decision, Luck, Opinion
 from marketagent.records import Backtest as BacktestRecord
-from marketagent.records import Decision, Opinion
 from marketagent.store.market import data_hash, read_panel, read_quarantined, read_session_before
 from marketagent.store.opinions import read_opinions
-from marketagent.strategy import Strategy
+from marketagent.store.trials import Trial, record
+from marketagent.strategy import Opinions, Strategy
 from marketagent.symbols import checked
-from marketagent.timeframes import DAY, bar_text, session_of
+from marketagent.timeframes import DAY, bar_text, bars_a_session, session_of
+
+_SEED = 20_140_612  # of the bootstrap: a run that is repeated says the same
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,12 @@ def decided(
     """The decisions of `strategy` over all sessions of `view`, from each symbol's first stored bar on."""
     panel = view.panel(home, symbols, timeout_s=timeout_s)
     return decided_on(home, loaded, strategy, panel, view, timeout_s=timeout_s)
+
+
+def facts(home: Path, symbols: Sequence[str] | None, view: View, *, timeout_s: float) -> tuple[Panel, Opinions]:
+    """What a strategy is given: the panel of `view` and the stored opinions of its symbols."""
+    panel = view.panel(home, symbols, timeout_s=timeout_s)
+    return panel, read_opinions(home, panel, known_at=view.known_at, timeout_s=timeout_s)
 
 
 def decided_on(
@@ -175,6 +186,7 @@ def backtest_record(
     benchmark: str | None,
     *,
     fractional: bool,
+    worth: Luck | None = None,
 ) -> BacktestRecord:
     """What is printed and kept of a backtest."""
     decisions, simulation = result.decisions, result.simulation
@@ -200,6 +212,43 @@ def backtest_record(
         notes=list(result.notes),
         timeframe=timeframe,
         bars=None if timeframe == DAY else len(days),
+        slippage=costs.slippage,
+        borrow_rate=costs.borrow_rate,
+        margin_rate=costs.margin_rate,
+        capacity=[AccountSize(**asdict(size)) for size in result.sizes],
+        luck=worth,
+    )
+
+
+def judged_luck(
+    home: Path, run: str, loaded: Loaded, result: Backtest, samples: int, now: datetime, *, timeout_s: float
+) -> Luck:
+    """Write the run down as a trial of its family, and say what its Sharpe ratio is worth among them.
+
+    With `samples`, also the intervals of so many bootstrap samples: from the same returns always the same.
+    """
+    days, panel = result.simulation.sessions.astype("datetime64[D]"), result.decisions.panel
+    trial = Trial(
+        run=run,
+        strategy=loaded.name,
+        strategy_hash=loaded.hash,
+        params=result.decisions.strategy.params(),
+        symbols=panel.symbols,
+        timeframe=panel.timeframe,
+        first=str(days[0]),
+        last=str(days[-1]),
+        moments=luck.moments(result.returns),
+    )
+    verdict = luck.judged(trial.moments, record(home, [trial], now, timeout_s=timeout_s))
+    a_year = SESSIONS * bars_a_session(panel.timeframe)
+    found = luck.bootstrapped(result.returns, samples, a_year, _SEED) if samples else None
+    intervals = {} if found is None else {name: value for name, value in asdict(found).items() if name != "block"}
+    return Luck(
+        trials=verdict.trials,
+        best_by_luck=verdict.by_luck * a_year**0.5,
+        probabilistic_sharpe=verdict.probabilistic,
+        deflated_sharpe=verdict.deflated,
+        **intervals,
     )
 
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from shutil import get_terminal_size
 from typing import Any, TextIO
 
+from marketagent import wording
 from marketagent.redact import redacted
 
 NONE = "–"
@@ -47,7 +48,7 @@ _LABELS = {
 }
 _PERCENT = {"weight", "confidence", "band", "exposure", "alpha"}
 _RATES = ("return", "drawdown", "volatility", "cagr", "rate")
-_MONEY = {"close", "price", "value", "fill_price", "commission", "cash", "equity", "costs_paid"}
+_MONEY = {"close", "price", "value", "fill_price", "commission", "cash", "equity", "costs_paid", "lending_paid"}
 _SCORES = {"score", "sharpe", "sortino", "calmar", "beta", "information_ratio", "turnover", "profit_factor", "plateau"}
 _COLOURS = {"buy": "green", "sell": "red"}
 _LOOSE = {"reasoning", "reason", "summary", "meaning", "file"}  # texts: they get the width that is left over
@@ -213,7 +214,7 @@ def _number(name: str, value: float) -> str:
         return NONE
     if name in _PERCENT or name.endswith(_RATES):
         return f"{value:.1%}"
-    if name in _MONEY:
+    if name in _MONEY or name == "break_even_bps":
         return f"{value:,.2f}"
     if name in _SCORES:
         return f"{value:.3f}"
@@ -268,7 +269,7 @@ def _parameter(name: str, item: dict[str, Any], *, default: bool = True) -> str:
 
 def _sheet(record: dict[str, Any], screen: Screen) -> str:
     """One backtest: what was run in a line or two, its metrics side by side, and what is to be said about it."""
-    costs = f"{record['costs']}, slippage {cell('slippage_bps', record['slippage_bps'])} bps, {record['fill']}"
+    costs = f"{record['costs']}, slippage {wording.slippage(record)}, {record['fill']}"
     shares = "fractional" if record["fractional"] else "whole shares"
     params = " ".join(f"{name}={value}" for name, value in record["params"].items())
     facts = {
@@ -292,7 +293,17 @@ def _sheet(record: dict[str, Any], screen: Screen) -> str:
         "  ": [cell(*item) if item[0] else "" for item in right],
     }
     notes = "".join(f"{one_line(note)}\n" for note in record["notes"])
-    return f"{head}\n{_drawn(columns, [' ', '  '], [], screen, header=False)}" + (f"\n{notes}" if notes else "")
+    body = f"{head}\n{_drawn(columns, [' ', '  '], [], screen, header=False)}"
+    sizes = f"\n{_capacity(record['capacity'], screen)}" if record["capacity"] else ""
+    return (
+        body + (f"\n{wording.luck(record['luck'])}" if record["luck"] else "") + sizes + (f"\n{notes}" if notes else "")
+    )
+
+
+def _capacity(sizes: list[dict[str, Any]], screen: Screen) -> str:
+    """The account sizes below each other: what a larger one would have made of the same decisions."""
+    columns = {name: [cell(name, size[name]) for size in sizes] for name in sizes[0]}
+    return _drawn(columns, list(columns), [], screen)
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:

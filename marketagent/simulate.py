@@ -2,13 +2,16 @@
 
 It is written as the definition of what a backtest means here. Session by session:
 
-1.  Before the open, splits of the day multiply the shares held and the orders waiting; on the ex-date, dividends
-    pay cash for the shares held over the previous close (restated for a split of the same day).
+1.  Before the open, what was held over the night is paid for, where the costs say so: a 252nd of the yearly rates on
+    short positions, at the previous close, and on negative cash. Splits of the day multiply the shares held and the
+    orders waiting; on the ex-date, dividends pay cash for the shares held over the previous close (restated for a
+    split of the same day).
 2.  Orders decided on the close of t-1 fill at the open of t (``next-open``), at its close (``next-close``), or,
     marked as not tradable, at the very close they were decided on (``same-close``). A symbol without a bar that
     day is not filled: an order lives one day. Sells come before buys. If the cash does not suffice, all buys are
     scaled by cash over cost, commissions included, and cut again, until it does. Quantities are whole shares
-    unless fractional ones are allowed. The price is moved against the order by the slippage.
+    unless fractional ones are allowed. The price is moved against the order by the slippage. Where the costs limit an
+    order to a share of the bar's volume, what is beyond it is not filled, and gone like any order after its day.
 3.  Fractions of a share left by a split are paid out at the close. Positions are valued at the close; without a
     bar, at the last one, restated for splits since.
 4.  A symbol that has no later bar is closed at its last price when it has been silent for 5 sessions; no
@@ -24,37 +27,26 @@ trades again, so that a halt of weeks ends for the holder at the price it reopen
 functions, called for one session at a time, are the local paper account.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marketagent.costs import Costs
-from marketagent.orders import WHOLE, cut, order_quantities, snap
+from marketagent.execution import Book, after_split, before_open, execute, lending, overnight, total
+from marketagent.liquidity import liquidity
+from marketagent.orders import WHOLE, order_quantities
 from marketagent.panel import Array, Panel, Sessions
 from marketagent.sizing import row_total
 
 FILLS = ("next-open", "next-close", "same-close")
 SILENT_SESSIONS = 5
-SPLIT_HAIR = 1e-6  # of a step. Ratios such as 1/3 come with six digits: 3 old shares are one new one, not 0.999999
 FILL, SPLIT, DIVIDEND, FRACTION, CLOSED = range(5)
 KINDS = ("fill", "split", "dividend", "fraction", "closed")
 Column = NDArray[Any]  # rows, symbols and kinds are whole numbers, quantities and prices are not
 # Of the log, in the order of Events: what is the same for all of its symbols is there once.
 Entry = tuple[Column | int, int, Column, int, Array, Array, Array | float]
-
-
-@dataclass
-class Book:
-    """Cash in USD and shares (N,) of one account; changed only by the functions of this file."""
-
-    cash: float
-    shares: Array
-
-    def equity(self, mark: Array) -> float:
-        """Cash plus every position at its `mark` (N,), added from left to right."""
-        return self.cash + total(self.shares * mark)
 
 
 @dataclass(frozen=True)
@@ -80,7 +72,10 @@ class Events:
 
 @dataclass(frozen=True)
 class Simulation:
-    """`equity`, `cash`, `exposure` (gross, in USD) are (T - start,), from the first decision's session on."""
+    """`equity`, `cash`, `exposure` (gross, in USD) are (T - start,), from the first decision's session on.
+
+    So is `lent`: what borrowing shares and cash over the night before cost, in USD; empty where the costs do not charge it.
+    """
 
     sessions: Sessions
     equity: Array
@@ -90,35 +85,7 @@ class Simulation:
     events: Events
     closed: tuple[str, ...]
     unfilled: int
-
-
-def total(values: Array) -> float:
-    """The sum of (N,) values, added from left to right: the same to the bit whatever zeros stand between."""
-    return float(values.cumsum()[-1]) if len(values) else 0.0
-
-
-def before_open(book: Book, split: Array, dividend: Array, steps: float) -> Array:
-    """Apply the day's `split` (N,) and `dividend` (N,) to the holder.
-
-    Returns the fractions (N,) of shares that the splits left, to be paid in cash at the close.
-    """
-    grown = book.shares * split
-    book.cash += total(grown * dividend)
-    if (split == 1.0).all():
-        return np.zeros(len(split))
-    book.shares = after_split(book.shares, split, steps)
-    left = np.where(np.abs(grown) > np.abs(book.shares), grown - book.shares, 0.0)  # 3 * (1/3) owes nothing
-    return np.where(split == 1.0, 0.0, left)
-
-
-def after_split(quantity: Array, split: Array, steps: float) -> Array:
-    """What `quantity` (N,) of shares, held or ordered alike, is after `split` (N,): whole steps towards zero.
-
-    One rule for both: an order to sell all must still sell all.
-    """
-    grown = quantity * split
-    whole = np.trunc(grown * steps + np.copysign(SPLIT_HAIR, grown)) / steps
-    return np.where(split == 1.0, quantity, whole)
+    lent: Array = field(default_factory=lambda: np.zeros(0))
 
 
 def silent_from(panel: Panel) -> NDArray[np.int64]:
@@ -129,44 +96,6 @@ def silent_from(panel: Panel) -> NDArray[np.int64]:
     final, number = panel.last_bar[-1], panel.session_number
     row = np.searchsorted(number, number[np.maximum(final, 0)] + SILENT_SESSIONS)
     return np.where(final >= 0, row, -1)
-
-
-def execute(book: Book, quantity: Array, price: Array, costs: Costs, steps: float) -> tuple[Array, Array, Array]:
-    """Fill signed `quantity` (N,) at `price` (N,), NaN where nothing trades; returns shares, prices and fees.
-
-    Sells first; then buys, scaled down together until they and their commissions fit the cash.
-    """
-    trades = np.isfinite(price)
-    quantity = np.where(trades, quantity, 0.0)
-    paid = costs.fill_price(np.where(trades, price, 0.0), quantity)
-    fees = costs.commission(quantity, paid)
-    sells, sell_fees = np.minimum(quantity, 0.0), np.where(quantity < 0, fees, 0.0)
-    book.cash += total(-sells * paid) - total(sell_fees)
-    buys, buy_fees, spent = _affordable(np.maximum(quantity, 0.0), fees - sell_fees, paid, book.cash, costs, steps)
-    book.cash -= spent
-    filled = sells + buys
-    book.shares = snap(book.shares + filled, steps)
-    return filled, paid, sell_fees + buy_fees
-
-
-def _affordable(
-    quantity: Array, fees: Array, price: Array, cash: float, costs: Costs, steps: float
-) -> tuple[Array, Array, float]:
-    """The buys that `cash` pays for, their commissions and what they cost together.
-
-    While they cost too much, all are scaled by cash over cost and cut to whole steps again: the minimum
-    commissions do not shrink with the order, so once is not always enough; two or three rounds are, as a rule.
-    """
-    share, buys = 1.0, quantity
-    for _ in range(64):
-        spent = total(buys * price) + total(fees)
-        if spent <= cash or spent == 0.0:
-            return buys, fees, spent
-        share *= max(cash, 0.0) / spent * (1 - 1e-12)  # a hair less: a rounded quotient must not take a round more
-        buys = cut(quantity * share, steps)
-        fees = costs.commission(buys, price)
-    none = np.zeros(len(quantity))
-    return none, none, 0.0
 
 
 def simulate(
@@ -218,6 +147,11 @@ class _Run:
         self.split_rows, self.splits = rows, _starts(rows, length)
         self.pay_rows, self.pay_columns = np.nonzero(panel.dividend > 0)
         self.dividends, self.pays = panel.dividend[self.pay_rows, self.pay_columns], _starts(self.pay_rows, length)
+        self.month = panel.sessions.astype("datetime64[M]")
+        self.traded_in = np.datetime64("NaT")
+        self.lent = np.zeros(length) if costs.lends else np.zeros(0)
+        # The first row of each session but the first of all: a night lies before it.
+        self.wakes = np.diff(panel.days, prepend=panel.days[:1]) > np.timedelta64(0, "D")
 
     def all(self) -> Simulation:
         length, t = len(self.equity), self.start
@@ -238,6 +172,7 @@ class _Run:
             _events(self.log),
             tuple(self.closed),
             self.unfilled,
+            self.lent[kept],
         )
 
     def _next_turn(self, t: int) -> int:
@@ -253,7 +188,9 @@ class _Run:
 
     def _quiet(self, t: int, turn: int) -> None:
         """Pay the dividends and value the positions of the rows from `t` to before `turn`, all at once."""
-        cash = np.concatenate([[self.book.cash], self._dividends(t, turn)]).cumsum()[1:]
+        dividends = self._dividends(t, turn)
+        flow = np.concatenate([[self.book.cash], dividends]).cumsum()[1:]
+        cash = self._nights(t, dividends) if len(self.lent) else flow
         held = self.book.shares.nonzero()[0]
         value = self.book.shares[held] * self.panel.mark[t:turn].take(held, axis=1)
         worth = row_total(value)
@@ -261,6 +198,23 @@ class _Run:
         self.cash[t:turn] = cash
         self.equity[t:turn] = cash + worth
         self.exposure[t:turn] = row_total(np.abs(value)) if (value < 0).any() else worth
+
+    def _nights(self, t: int, dividends: Array) -> Array:
+        """Cash of the rows from `t` on, one by one: interest is charged on what was charged before."""
+        turn, cash = t + len(dividends), self.book.cash
+        held = np.flatnonzero(self.book.shares < 0)
+        before = self.panel.mark[max(t - 1, 0) : turn - 1].take(held, axis=1)
+        if not t:
+            before = np.vstack([np.zeros((1, len(held))), before])
+        short = row_total(np.maximum(-self.book.shares[held] * before, 0.0))
+        found = np.empty(len(dividends))
+        for k, paid in enumerate(dividends.tolist()):
+            if self.wakes[t + k]:
+                self.lent[t + k] = lending(float(short[k]), cash, self.costs)
+                cash -= self.lent[t + k]
+            cash += paid
+            found[k] = cash
+        return found
 
     def _dividends(self, t: int, turn: int) -> Array:
         """What the rows from `t` to before `turn` pay, each (in USD), written down; they split nothing held."""
@@ -277,6 +231,8 @@ class _Run:
         panel, book = self.panel, self.book
         mark = panel.mark[t]
         fractions = None
+        if len(self.lent) and self.wakes[t]:
+            self.lent[t] = overnight(book, panel.mark[t - 1], self.costs)
         if self._is_splitting(t):
             fractions = self._before_open(t)
         elif self.pays[t] < self.pays[t + 1]:
@@ -323,7 +279,10 @@ class _Run:
     def _fill(self, t: int, decided: int, price: Array) -> None:
         if self.waiting is None:
             return
-        filled, paid, fees = execute(self.book, self.waiting, price, self.costs, self.steps)
+        if self.traded_in != self.month[t]:
+            self.traded_in, self.book.traded = self.month[t], 0.0
+        market = liquidity(self.panel, t, self.costs)
+        filled, paid, fees = execute(self.book, self.waiting, price, self.costs, self.steps, market)
         self.unfilled += int(np.count_nonzero((self.waiting != 0) & (filled == 0)))
         self._write(t, decided, FILL, filled, paid, fees)
         self.waiting = None

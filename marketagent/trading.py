@@ -35,7 +35,7 @@ from marketagent.costs import Costs
 from marketagent.decided import Stream, one_session
 from marketagent.errors import NoData, Refused, Stopped
 from marketagent.journal import Journal
-from marketagent.orders import order_quantities
+from marketagent.orders import FRACTIONAL, order_quantities, snap
 from marketagent.store.market import Market
 from marketagent.store.turnstile import held
 from marketagent.timeframes import DAY, bar_of, bar_text
@@ -98,7 +98,17 @@ def read_account(journal: Journal, terms: Terms, session: date) -> Account:
         bar_of(rows[0]["settled_through"]),
         {row["symbol"]: row["quantity"] for row in positions},
         tuple(_ticket(row) for row in waiting),
+        traded=_traded(journal, terms.account, rows[0]["settled_through"][:7]),
     )
+
+
+def _traded(journal: Journal, account: str, month: str) -> float:
+    """The shares that `account` bought and sold in `month` (2026-11); orders crossed within it count as traded."""
+    rows = journal.rows(
+        "SELECT sum(filled_quantity) AS traded FROM orders WHERE account = ? AND substr(fill_session, 1, 7) = ?",
+        (account, month),
+    )
+    return float(snap(np.array(rows[0]["traded"] or 0.0), FRACTIONAL))
 
 
 def plan(stream: Stream, account: Account, market: Market, terms: Terms, decided: frozenset[str]) -> list[Ticket]:

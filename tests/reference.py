@@ -37,7 +37,11 @@ def fee(costs: Costs, shares: Fraction, price: Fraction) -> Fraction:
         return Fraction(0)
     value = abs(shares) * price
     by_share = max(Fraction(costs.per_share) * abs(shares), Fraction(costs.minimum))
-    return Fraction(costs.bps) / 10_000 * value + min(by_share, Fraction(costs.ceiling) * value)
+    regulators = Fraction(costs.cat_per_share) * abs(shares)
+    if shares < 0:
+        regulators += Fraction(costs.sec_rate) * value
+        regulators += min(Fraction(costs.taf_per_share) * abs(shares), Fraction(costs.taf_maximum))
+    return Fraction(costs.bps) / 10_000 * value + min(by_share, Fraction(costs.ceiling) * value) + regulators
 
 
 def reference(

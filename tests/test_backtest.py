@@ -53,11 +53,12 @@ def test_a_round_trip_by_hand() -> None:
 
 
 def test_costs_paid_are_commissions_and_slippage() -> None:
-    # Bought 98 of 1000 / 10 at 10.1 (a dollar of commission), sold at 9.9 (another): 98 * 0.1 of slippage each way.
-    result = run_of(panel_of([10, 10, 10, 10]), [1, NAN, -1, NAN], parse("ibkr-fixed", slippage_bps=100))
+    # Bought 98 of 1000 / 10 at 10.1 (a dollar of commission), sold at 9.9 (another, and 98 * 0.000166 to FINRA):
+    # 98 * 0.1 of slippage each way.
+    result = run_of(panel_of([10, 10, 10, 10]), [1, NAN, -1, NAN], parse("ibkr-fixed@2025-06-01", slippage_bps=100))
     assert result.simulation.events.quantity.tolist() == [98, -98]
-    assert result.metrics["costs_paid"] == pytest.approx(2 + 2 * 98 * 0.1, rel=1e-12)
-    assert result.simulation.equity[-1] == pytest.approx(1000 - 2 - 2 * 98 * 0.1, rel=1e-12)
+    assert result.metrics["costs_paid"] == pytest.approx(2 + 98 * 0.000166 + 2 * 98 * 0.1, rel=1e-12)
+    assert result.simulation.equity[-1] == pytest.approx(1000 - 2 - 98 * 0.000166 - 2 * 98 * 0.1, rel=1e-12)
 
 
 def test_turnover_is_of_what_was_traded_in_the_run_alone() -> None:

@@ -179,7 +179,7 @@ def test_purchases_are_scaled_down_together_when_the_open_is_dearer() -> None:
 
 def test_purchases_leave_room_for_their_commissions() -> None:
     # 100 shares at 10 and a dollar cost 1001; 99.9 of them are affordable, 99 whole ones: 990 and a dollar
-    run = run_of(panel_of([10, 10]), [1.0, NAN], costs=parse("ibkr-fixed"))
+    run = run_of(panel_of([10, 10]), [1.0, NAN], costs=parse("ibkr-fixed@2024-01-15"))
     assert events_of(run) == [("fill", 1, 0, 99.0, 10.0)]
     assert run.events.commission.tolist() == [1.0]
     assert run.cash.tolist() == [1000.0, 9.0]

@@ -64,7 +64,9 @@ def test_a_grid_is_ranked_by_sharpe_and_stored_whole(home: Path) -> None:
     assert [trial["rank"] for trial in trials] == [1, 2, 3]
     assert {trial["judged"] for trial in trials} == {"in sample"}
     assert trials[0]["sharpe"] >= trials[1]["sharpe"] >= trials[2]["sharpe"]
-    rows = stored(home, "SELECT params, sharpe, plateau FROM trials WHERE run = ? ORDER BY sharpe DESC", begin["run"])
+    rows = stored(
+        home, "SELECT params, sharpe, plateau FROM sweep_rows WHERE run = ? ORDER BY sharpe DESC", begin["run"]
+    )
     assert len(rows) == 7
     assert [(json.loads(p), s, f) for p, s, f in rows[:3]] == [
         ({name: trial["params"][name] for name in ("fast", "slow")}, trial["sharpe"], trial["plateau"])
@@ -167,7 +169,7 @@ def test_an_interrupted_sweep_is_stored_as_far_as_it_went(home: Path, tmp_path: 
     assert "of 4,000 combinations tried" in err
     [(done, kept)] = stored(
         home,
-        "SELECT done, (SELECT count(*) FROM trials t WHERE t.run = s.run) FROM sweeps s WHERE run = ?",
+        "SELECT done, (SELECT count(*) FROM sweep_rows t WHERE t.run = s.run) FROM sweeps s WHERE run = ?",
         begin["run"],
     )
     assert 0 < done == kept < 4000

@@ -315,8 +315,9 @@ def test_positions_and_orders_follow_each_state(ma, home, panel):
     assert ma(data=sealed_bytes(lines, "run-2", at=now()))[0] == 0
     assert {(o["state"], o["fill_price"], o["fill_session"]) for o in ma("orders")[1]} == {("FILLED", 50.0, day)}
     held = ma("positions")[1]
-    cash = 100_000 - 6 * (196 * 50 + 1.0)
-    assert [(p["symbol"], p["quantity"]) for p in held] == [*((f"S{n}", 196.0) for n in range(6)), ("$USD", cash)]
+    cash = 100_000 - 6 * (196 * 50 + 1.0 + 196 * 0.0000265)  # a dollar each, and the CAT fee
+    assert [(p["symbol"], p["quantity"]) for p in held[:-1]] == [(f"S{n}", 196.0) for n in range(6)]
+    assert (held[-1]["symbol"], held[-1]["quantity"]) == ("$USD", pytest.approx(cash, rel=1e-12))
     assert sum(p["weight"] for p in held) == pytest.approx(1.0)
     assert {p["session"] for p in held} == {day}
 

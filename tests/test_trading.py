@@ -29,7 +29,7 @@ from marketagent.panel import empty
 from marketagent.simulate import FILL
 from marketagent.trading import Terms
 
-COSTS = costs.parse("ibkr-fixed", slippage_bps=7)
+COSTS = costs.parse("ibkr-fixed@2024-01-15", slippage_bps=7)
 TERMS = Terms("paper", 100_000.0, COSTS)
 STRATEGIES = {
     "buy_and_hold": {},
@@ -97,6 +97,34 @@ def test_the_account_ends_where_the_backtest_ends_with_every_fill_the_same(strat
         assert cash == float(expected.cash[-1])
         traded_at_all += len(fills_in(book))
     assert traded_at_all > 5
+
+
+MODELS = {
+    "tiers": costs.parse(
+        "mine", own={"mine": {"tiers": [[0, 0.01], [900, 0.005], [2000, 0.001]], "whole_cents": True}}
+    ),
+    "limits": costs.parse("ibkr-tiered", slippage="volume:0.0004,sqrt:0.5,spread:2"),
+    "nights": costs.parse("alpaca", 3, borrow_rate=0.1, margin_rate=0.2),
+}
+
+
+@pytest.mark.parametrize("fractional", [False, True], ids=["whole", "fractional"])
+@pytest.mark.parametrize("model", MODELS)
+def test_the_account_is_the_backtest_at_costs_of_every_kind(model, fractional):
+    panel = random_panel(4, length=100)
+    terms = replace(TERMS, costs=MODELS[model], fractional=fractional, allow_short=True)
+    values = {**STRATEGIES["sma_cross"], "long_only": "false", "gross": "1.6"}
+    expected = simulated(panel, "sma_cross", values, terms, start=4)
+    book = lived(panel, "sma_cross", values, terms, start=4)
+    assert fills_in(book) == fills_of(panel, expected)
+    assert state(book) == (float(expected.cash[-1]), shares_of(panel, expected))
+    reasons = {row["reason"] for row in book.rows("SELECT reason FROM orders")}
+    told = {row["kind"] for row in book.rows("SELECT kind FROM events")}
+    if model == "limits":
+        assert "cut to the volume there was" in reasons
+    if model == "nights":
+        assert "lent" in told
+        assert expected.lent.sum() > 0
 
 
 @pytest.mark.parametrize("strategy", ["sma_cross", "momentum"])

@@ -14,14 +14,16 @@ from datetime import date
 import numpy as np
 
 from marketagent.costs import Costs
+from marketagent.execution import Book, after_split, before_open, execute, overnight, total
+from marketagent.liquidity import liquidity
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.panel import Array, Panel
-from marketagent.simulate import Book, after_split, before_open, execute, silent_from, total
+from marketagent.simulate import silent_from
 from marketagent.timeframes import bar_text
 
 PENDING, OPEN, FILLED, EXPIRED = "PENDING", "OPEN", "FILLED", "EXPIRED"
 _DUST = 1e-9  # of a share: what binary fractions leave of parts bought and sold by several orders
-BEFORE_OPEN = ("split", "dividend")  # what is told of a session before its fills
+BEFORE_OPEN = ("lent", "split", "dividend")  # what is told of a session before its fills
 Told = tuple[str, dict[str, float | str]]  # a kind of event, and what it was
 
 
@@ -43,7 +45,10 @@ class Ticket:
 
 @dataclass(frozen=True)
 class Account:
-    """Cash in USD, shares by symbol and waiting orders at the close of `session`; `told` is what happened since."""
+    """Cash in USD, shares by symbol and waiting orders at the close of `session`; `told` is what happened since.
+
+    `traded` are the shares bought and sold in the calendar month of `session`, for commissions that fall with it.
+    """
 
     name: str
     cash: float
@@ -52,6 +57,7 @@ class Account:
     waiting: tuple[Ticket, ...] = ()
     settled: tuple[Ticket, ...] = ()
     told: tuple[Told, ...] = ()
+    traded: float = 0.0
 
     def vector(self, panel: Panel) -> Array:
         """Shares (N,) in the order of the panel."""
@@ -72,8 +78,8 @@ def advance(account: Account, panel: Panel, costs: Costs, *, fractional: bool = 
     """The account one session on; its panel must hold that session and every symbol held or waited for."""
     t = panel.row(np.datetime64(account.session)) + 1
     steps = steps_of(account, fractional)
-    book = Book(account.cash, account.vector(panel))
-    told = _actions(panel, t, book.shares)
+    book = Book(account.cash, account.vector(panel), _traded_before(account, panel, t))
+    told = _night(book, panel, t, costs) + _actions(panel, t, book.shares)
     dividend = np.where(book.shares != 0, panel.dividend[t], 0.0)
     fractions = before_open(book, panel.split[t], dividend, steps)
     settled = _fill(account.waiting, book, panel, t, panel.raw.open[t], panel.split[t], costs, steps)
@@ -85,6 +91,7 @@ def advance(account: Account, panel: Panel, costs: Costs, *, fractional: bool = 
         cash=book.cash,
         session=panel.sessions[t].astype(date),
         shares=_shares(book, panel),
+        traded=book.traded,
         waiting=(),
         settled=(*account.settled, *settled),
         told=(*account.told, *told),
@@ -93,12 +100,16 @@ def advance(account: Account, panel: Panel, costs: Costs, *, fractional: bool = 
 
 def busy_from(account: Account, panel: Panel, t: int) -> int:
     """The first row from `t` on that can change the account: with orders waiting, `t` itself; else that of a split or a
-    dividend of what it holds, or of its end; T if there is none. In between, only its positions' prices move."""
+    dividend of what it holds, of its end, or, where it owes cash or shares, the first of a session; T if there is none.
+    In between, only its positions' prices move."""
     if account.waiting:
         return t
-    held = account.vector(panel) != 0
+    vector = account.vector(panel)
+    held = vector != 0
     acts = ((panel.split[t:, held] != 1.0) | (panel.dividend[t:, held] > 0)).any(axis=1)
     ends = silent_from(panel)[held]
+    if account.cash < 0 or (vector < 0).any():
+        acts |= np.diff(panel.session_number[t - 1 :]) > 0  # t is at least 1: the account stands on the row before it
     rows = [*(t + np.flatnonzero(acts)[:1]), *np.maximum(ends[ends >= 0], t), len(panel.sessions)]
     return int(min(rows))
 
@@ -108,7 +119,7 @@ def fill_at_close(
 ) -> Account:
     """The account with the waiting orders `cids` filled at the close of its own session: ``--fill last``."""
     t = panel.row(np.datetime64(account.session))
-    book = Book(account.cash, account.vector(panel))
+    book = Book(account.cash, account.vector(panel), account.traded)
     mine = [ticket for ticket in account.waiting if ticket.cid in cids]
     # The splits of this session are behind us: they came before its open.
     ratio = np.ones(len(panel.symbols))
@@ -117,6 +128,7 @@ def fill_at_close(
         account,
         cash=book.cash,
         shares=_shares(book, panel),
+        traded=book.traded,
         waiting=tuple(ticket for ticket in account.waiting if ticket.cid not in cids),
         settled=(*account.settled, *settled),
     )
@@ -131,7 +143,9 @@ def _fill(
     wanted = after_split(wanted, ratio[column], steps)
     net = np.zeros(len(panel.symbols))
     np.add.at(net, column, wanted)
-    filled, paid, fees = execute(book, net, price, costs, steps)
+    market = liquidity(panel, t, costs)
+    filled, paid, fees = execute(book, net, price, costs, steps, market)
+    limited = np.zeros(len(net), dtype=bool) if market is None else np.abs(net) > market.limit
     parts = np.zeros(len(waiting))
     for n in np.unique(column[np.isfinite(price[column])]):
         parts[column == n] = _allotted(wanted[column == n], filled[n])
@@ -150,11 +164,11 @@ def _fill(
                     price=float(paid[n]),
                     commission=fee,
                     fill_session=session,
-                    reason="cut to the cash there was" if short else "",
+                    reason=f"cut to the {'volume' if limited[n] else 'cash'} there was" if short else "",
                 )
             )
         else:
-            why = _why_not(float(want), priced=bool(np.isfinite(price[n])), session=session)
+            why = _why_not(float(want), bool(np.isfinite(price[n])), bool(limited[n]), session)
             settled.append(replace(ticket, state=EXPIRED, reason=why))
     return settled
 
@@ -176,10 +190,26 @@ def _allotted(wanted: Array, filled: float) -> Array:
     return np.asarray(side * (against + np.clip(there - before, 0.0, along)))
 
 
-def _why_not(wanted: float, *, priced: bool, session: date) -> str:
+def _why_not(wanted: float, priced: bool, limited: bool, session: date) -> str:
     if not priced:
         return f"no bar on {bar_text(session)}"
+    if limited:
+        return "no volume, or none known, to trade in"
     return "no cash" if wanted else "the split left less than a share of it"
+
+
+def _traded_before(account: Account, panel: Panel, t: int) -> float:
+    """The shares traded so far in the month of row `t`."""
+    months = panel.sessions[t - 1 : t + 1].astype("datetime64[M]")
+    return account.traded if months[0] == months[-1] else 0.0
+
+
+def _night(book: Book, panel: Panel, t: int, costs: Costs) -> list[Told]:
+    """Charge what was lent over the night before row `t`, if one lies there."""
+    session = bar_text(panel.sessions[t].astype(date))
+    woke = panel.session_number[t] > panel.session_number[t - 1]
+    lent = overnight(book, panel.mark[t - 1], costs) if costs.lends and woke else 0.0
+    return [("lent", {"session": session, "cash": -lent})] if lent else []
 
 
 def _actions(panel: Panel, t: int, shares: Array) -> list[Told]:

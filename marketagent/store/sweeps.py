@@ -60,4 +60,4 @@ def write_sweep(
             }
             for name in _METRICS:
                 columns[name] = ("BIGINT" if name == "trades" else "DOUBLE", [trial[name] for _, trial in part])
-            con.insert("trials", columns)
+            con.insert("sweep_rows", columns)

@@ -22,7 +22,7 @@ CREATE TABLE sweeps (
     data_hash VARCHAR NOT NULL
 );
 
-CREATE TABLE trials (
+CREATE TABLE sweep_rows (
     run VARCHAR NOT NULL,           -- of its sweep
     number BIGINT NOT NULL,         -- place in the grid, the last parameter of `swept` running fastest
     params VARCHAR NOT NULL,        -- JSON: the swept ones

@@ -1,0 +1,107 @@
+"""``ma audit``: does a strategy look ahead, and how much history does it need?"""
+
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from marketagent import audit, catalog, options, pipe, scoring
+from marketagent import home as homes
+from marketagent.config import Settings
+from marketagent.errors import NoData
+from marketagent.panel import Panel
+from marketagent.records import Leak, Warmup
+from marketagent.timeframes import DAY
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+
+Samples = Annotated[int, typer.Option("--samples", min=1, max=1000, help="Sessions to try, spread over the history.")]
+SEED = 11
+
+
+@app.callback()
+def run() -> None:
+    """Try a strategy on the stored prices, before its backtests are believed."""
+
+
+@app.command()
+def lookahead(
+    symbols: options.Symbols = None,
+    strategy: options.Strategy = "ensemble",
+    values: options.Set = None,
+    samples: Samples = 8,
+    timeframe: options.Timeframe = DAY,
+    format: options.Format = "auto",
+) -> int:
+    """Replace everything after sampled sessions by noise: no decision up to them may change by a bit.
+
+    Every leak is a line, and ends the command with 1; without any there are none.
+
+    Example: ma audit lookahead --strategy ./mine.py
+    """
+    settings = Settings.load()
+    homes.check(settings.home)
+    loaded = catalog.load(strategy, settings.home)
+    chosen = loaded.configured(options.pairs(values, "--set"))
+    given = options.symbols_or_all(symbols, settings)
+    view = scoring.View(timeframe=options.timeframe(timeframe), now=settings.now)
+    panel, opinions = scoring.facts(settings.home, given.symbols or None, view, timeout_s=settings.busy_timeout_s)
+    rows = _sampled(panel, samples, chosen.warmup)
+    with catalog.blame(loaded.file, loaded.kind):
+        leaks = audit.lookahead(chosen, panel, opinions, rows, SEED)
+    with pipe.sealed("audit lookahead", format, run=options.new_run(settings), at=settings.now) as out:
+        out.follow(given)
+        for leak in leaks:
+            out.write(
+                Leak(
+                    strategy=loaded.name,
+                    what=leak.what,
+                    symbol=panel.symbols[leak.column],
+                    session=str(panel.days[leak.row]),
+                    known=str(panel.days[leak.known]),
+                    how=leak.how,
+                    before=leak.before if np.isfinite(leak.before) else None,
+                    after=leak.after if np.isfinite(leak.after) else None,
+                    changed=leak.changed,
+                )
+            )
+    return 1 if leaks else out.exit_code
+
+
+@app.command()
+def warmup(
+    symbols: options.Symbols = None,
+    strategy: options.Strategy = "ensemble",
+    values: options.Set = None,
+    samples: Samples = 4,
+    timeframe: options.Timeframe = DAY,
+    format: options.Format = "auto",
+) -> int:
+    """How many bars until a decision no longer depends on where history began, beside what the strategy says it needs.
+
+    Ends with 1 if it needs more than it says.
+
+    Example: ma audit warmup --strategy momentum
+    """
+    settings = Settings.load()
+    homes.check(settings.home)
+    loaded = catalog.load(strategy, settings.home)
+    chosen = loaded.configured(options.pairs(values, "--set"))
+    given = options.symbols_or_all(symbols, settings)
+    view = scoring.View(timeframe=options.timeframe(timeframe), now=settings.now)
+    panel, opinions = scoring.facts(settings.home, given.symbols or None, view, timeout_s=settings.busy_timeout_s)
+    rows = _sampled(panel, samples, chosen.warmup)
+    with catalog.blame(loaded.file, loaded.kind):
+        needed = audit.history_needed(chosen, panel, opinions, rows)
+    with pipe.sealed("audit warmup", format, run=options.new_run(settings), at=settings.now) as out:
+        out.follow(given)
+        out.write(Warmup(strategy=loaded.name, warmup=chosen.warmup, needed=needed, sampled=len(rows)))
+    return 1 if needed > max(chosen.warmup, 1) else out.exit_code  # its own bar is always one
+
+
+def _sampled(panel: Panel, samples: int, warmup: int) -> list[int]:
+    """Rows to try, spread from the warm-up on; the last row has nothing after it."""
+    last = len(panel.sessions) - 2
+    if last < warmup:
+        raise NoData(f"{len(panel.sessions)} sessions are stored, and the strategy needs {warmup} to decide on one")
+    return sorted({int(row) for row in np.linspace(warmup, last, samples)})

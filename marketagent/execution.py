@@ -1,0 +1,128 @@
+"""The account of one session: what splits, dividends, nights and fills do to cash and shares.
+
+The simulation and the local paper account are both made of these functions, so that one cannot drift from the other.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from marketagent.costs import Costs
+from marketagent.liquidity import Liquidity
+from marketagent.orders import cut, snap
+from marketagent.panel import Array
+
+SPLIT_HAIR = 1e-6  # of a step. Ratios such as 1/3 come with six digits: 3 old shares are one new one, not 0.999999
+NIGHTS = 252  # a year, to accrue what is lent by: as many as sessions, whatever lies between two of them
+
+
+@dataclass
+class Book:
+    """Cash in USD, shares (N,), and the shares `traded` this calendar month, of one account; changed only in this file."""
+
+    cash: float
+    shares: Array
+    traded: float = 0.0
+
+    def equity(self, mark: Array) -> float:
+        """Cash plus every position at its `mark` (N,), added from left to right."""
+        return self.cash + total(self.shares * mark)
+
+
+def total(values: Array) -> float:
+    """The sum of (N,) values, added from left to right: the same to the bit whatever zeros stand between."""
+    return float(values.cumsum()[-1]) if len(values) else 0.0
+
+
+def before_open(book: Book, split: Array, dividend: Array, steps: float) -> Array:
+    """Apply the day's `split` (N,) and `dividend` (N,) to the holder.
+
+    Returns the fractions (N,) of shares that the splits left, to be paid in cash at the close.
+    """
+    grown = book.shares * split
+    book.cash += total(grown * dividend)
+    if (split == 1.0).all():
+        return np.zeros(len(split))
+    book.shares = after_split(book.shares, split, steps)
+    left = np.where(np.abs(grown) > np.abs(book.shares), grown - book.shares, 0.0)  # 3 * (1/3) owes nothing
+    return np.where(split == 1.0, 0.0, left)
+
+
+def after_split(quantity: Array, split: Array, steps: float) -> Array:
+    """What `quantity` (N,) of shares, held or ordered alike, is after `split` (N,): whole steps towards zero.
+
+    One rule for both: an order to sell all must still sell all.
+    """
+    grown = quantity * split
+    whole = np.trunc(grown * steps + np.copysign(SPLIT_HAIR, grown)) / steps
+    return np.where(split == 1.0, quantity, whole)
+
+
+def overnight(book: Book, mark: Array, costs: Costs) -> float:
+    """Charge the night for what is short, at the previous close's `mark` (N,), and for owed cash; returns it in USD."""
+    short = total(np.maximum(-book.shares * mark, 0.0))
+    lent = lending(short, book.cash, costs)
+    book.cash -= lent
+    return lent
+
+
+def lending(short: float, cash: float, costs: Costs) -> float:
+    return costs.borrow_rate / NIGHTS * short + costs.margin_rate / NIGHTS * max(-cash, 0.0)
+
+
+def execute(
+    book: Book, quantity: Array, price: Array, costs: Costs, steps: float, market: Liquidity | None = None
+) -> tuple[Array, Array, Array]:
+    """Fill signed `quantity` (N,) at `price` (N,), NaN where nothing trades; returns shares, prices and fees.
+
+    Sells first; then buys, scaled down together until they and their commissions fit the cash. `market` says how much
+    may trade and what it moves; None: any amount, at the slippage alone.
+    """
+    quantity = np.where(np.isfinite(price), quantity, 0.0)
+    if market is not None:
+        quantity = np.where(np.abs(quantity) > market.limit, np.copysign(cut(market.limit, steps), quantity), quantity)
+    pressure = None if market is None else market.pressure
+    base = np.where(np.isfinite(price), price, 0.0)
+    paid = costs.fill_price(base, quantity, pressure)
+    fees = costs.commission(quantity, paid, book.traded)
+    sells, sell_fees = np.minimum(quantity, 0.0), np.where(quantity < 0, fees, 0.0)
+    book.cash += total(-sells * paid) - total(sell_fees)
+
+    def priced(buys: Array) -> tuple[Array, Array]:
+        at = paid if pressure is None else costs.fill_price(base, buys, pressure)
+        return at, costs.commission(buys, at, book.traded)
+
+    bought = (np.maximum(quantity, 0.0), paid, fees - sell_fees)
+    buys, at, buy_fees, spent = _affordable(*bought, priced, book.cash, steps)
+    book.cash -= spent
+    filled = sells + buys
+    book.shares = snap(book.shares + filled, steps)
+    book.traded = float(snap(np.array(book.traded + total(np.abs(filled))), steps))
+    return filled, paid if pressure is None else np.where(buys > 0, at, paid), sell_fees + buy_fees
+
+
+def _affordable(
+    quantity: Array,
+    price: Array,
+    fees: Array,
+    priced: Callable[[Array], tuple[Array, Array]],
+    cash: float,
+    steps: float,
+) -> tuple[Array, Array, Array, float]:
+    """The buys that `cash` pays for, their prices, their commissions and what they cost together.
+
+    `price` and `fees` are those of `quantity`; `priced` gives both for other quantities. While they cost too much, all are
+    scaled by cash over cost and cut to whole steps again: the minimum commissions do not shrink with the order, so once
+    is not always enough; two or three rounds are, as a rule.
+    """
+    share, buys = 1.0, quantity
+    for _ in range(64):
+        spent = total(buys * price) + total(fees)
+        if spent <= cash or spent == 0.0:
+            return buys, price, fees, spent
+        share *= max(cash, 0.0) / spent * (1 - 1e-12)  # a hair less: a rounded quotient must not take a round more
+        buys = cut(quantity * share, steps)
+        price, fees = priced(buys)
+    none = np.zeros(len(quantity))
+    return none, price, none, 0.0

@@ -1,0 +1,136 @@
+"""How much of a Sharpe ratio may be luck: of one run, and of the best of all that were tried.
+
+A run is a trial. Its probabilistic Sharpe ratio is the probability that the true one is above a threshold, given how
+many returns there are and how skewed and fat-tailed they are. Its deflated one takes for the threshold what the best
+of all trials of its family would reach if none of them had any skill. Sharpe ratios are per bar in here, not annual.
+
+Bailey and Lopez de Prado, The Sharpe Ratio Efficient Frontier, Journal of Risk 15 (2012); The Deflated Sharpe Ratio,
+Journal of Portfolio Management 40 (2014). Their skill-less trials are independent; of many that are alike fewer count,
+so that the deflated one is, if anything, too strict.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import e, sqrt
+from statistics import NormalDist, variance
+
+import numpy as np
+
+from marketagent.metrics import Array
+
+CONFIDENCE = 0.95
+_EULER = 0.5772156649015329
+_NORMAL = NormalDist()
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of `count` returns: their mean, sample deviation, skewness and kurtosis (3 of a normal), per bar."""
+
+    count: int
+    mean: float
+    deviation: float
+    skew: float
+    kurtosis: float
+
+    @property
+    def sharpe(self) -> float:
+        """Per bar; of returns that never differ, 0."""
+        return self.mean / self.deviation if self.deviation else 0.0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A run among the `trials` of its family, itself included.
+
+    `by_luck` is the Sharpe ratio a bar that the best of them would have without skill; `probabilistic` the probability
+    that this run's true one is above 0, `deflated` that it is above `by_luck`. None where there is too little to say.
+    """
+
+    trials: int
+    by_luck: float
+    probabilistic: float | None
+    deflated: float | None
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """The middle 95 % of the annual Sharpe ratio and of the CAGR, of so many `samples` in blocks of `block` returns on
+    average."""
+
+    samples: int
+    block: int
+    sharpe_low: float
+    sharpe_high: float
+    cagr_low: float
+    cagr_high: float
+
+
+def moments(returns: Array) -> Moments:
+    """The moments of `returns` (T,); zeros where they never differ, or where there are fewer than two."""
+    if len(returns) < 2 or np.ptp(returns) == 0:
+        return Moments(len(returns), float(returns.mean()) if len(returns) else 0.0, 0.0, 0.0, 3.0)
+    off = returns - returns.mean()
+    spread = float(np.sqrt(np.mean(off**2)))
+    return Moments(
+        len(returns),
+        float(returns.mean()),
+        float(np.std(returns, ddof=1)),
+        float(np.mean(off**3)) / spread**3,
+        float(np.mean(off**4)) / spread**4,
+    )
+
+
+def judged(run: Moments, sharpes: Sequence[float]) -> Judged:
+    """`run` among the `sharpes` (per bar) of all trials of its family, of which it is one."""
+    by_luck = best_by_luck(variance(sharpes), len(sharpes)) if len(sharpes) > 1 else 0.0
+    return Judged(len(sharpes), by_luck, probabilistic_sharpe(run, 0.0), probabilistic_sharpe(run, by_luck))
+
+
+def probabilistic_sharpe(run: Moments, threshold: float) -> float | None:
+    """The probability that the true Sharpe ratio a bar is above `threshold`; None of fewer than three returns, of ones
+    that never differ, or where the moments allow no estimate.
+
+    >>> round(probabilistic_sharpe(Moments(24, 0.458, 1.0, -2.448, 10.164), 0.0), 3)
+    0.913
+    """
+    error = 1 - run.skew * run.sharpe + (run.kurtosis - 1) / 4 * run.sharpe**2
+    if run.count < 3 or not run.deviation or error <= 0:
+        return None
+    return _NORMAL.cdf((run.sharpe - threshold) * sqrt(run.count - 1) / sqrt(error))
+
+
+def best_by_luck(spread: float, trials: int) -> float:
+    """The largest Sharpe ratio to be expected of so many independent `trials` without skill, whose Sharpe ratios have
+    the variance `spread`; 0 of one.
+
+    >>> round(best_by_luck(1.0, 10), 2)
+    1.57
+    """
+    if trials < 2 or not spread > 0:
+        return 0.0
+    first, second = _NORMAL.inv_cdf(1 - 1 / trials), _NORMAL.inv_cdf(1 - 1 / (trials * e))
+    return sqrt(spread) * ((1 - _EULER) * first + _EULER * second)
+
+
+def bootstrapped(returns: Array, samples: int, periods: int, seed: int) -> Intervals | None:
+    """Intervals from so many stationary bootstrap `samples` of `returns` (T,), `periods` of which are a year.
+
+    Blocks of a random length keep what returns have to do with each other; their mean length is that of Politis and
+    White, Automatic block-length selection (2004). None of fewer than 20 returns, or of ones that never differ.
+    """
+    if len(returns) < 20 or np.ptp(returns) == 0:
+        return None
+    from arch.bootstrap import StationaryBootstrap, optimal_block_length  # scipy and statsmodels: 1.5 s
+
+    block = max(round(float(optimal_block_length(returns)["stationary"].iloc[0])), 1)
+
+    def measured(sample: Array) -> Array:
+        spread = np.std(sample, ddof=1)
+        sharpe = np.mean(sample) / spread * np.sqrt(periods) if spread else 0.0
+        return np.array([sharpe, np.expm1(np.log1p(np.maximum(sample, -1 + 1e-12)).sum() * periods / len(sample))])
+
+    found = StationaryBootstrap(block, returns, seed=seed).apply(measured, samples)
+    tail = (1 - CONFIDENCE) / 2
+    (sharpe_low, cagr_low), (sharpe_high, cagr_high) = np.quantile(found, [tail, 1 - tail], axis=0).tolist()
+    return Intervals(samples, block, sharpe_low, sharpe_high, cagr_low, cagr_high)

@@ -1,0 +1,77 @@
+"""The ledger of trials in ``runs.duckdb``: which backtests of a family were tried, each once."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from marketagent.luck import Moments
+from marketagent.store.database import opened
+from marketagent.store.runs import RUNS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One backtest as the ledger counts it: what was decided by, on what and when, and the moments of its returns.
+
+    Costs, cash and fills are not part of it: whoever charges a strategy more has not tried another one.
+    """
+
+    run: str
+    strategy: str
+    strategy_hash: str
+    params: Mapping[str, Any]
+    symbols: Sequence[str]
+    timeframe: str
+    first: str
+    last: str
+    moments: Moments
+
+    @property
+    def family(self) -> str:
+        """The same for every version and every parameter of a strategy, on one universe."""
+        return _digest(self.strategy, sorted(self.symbols), self.timeframe)
+
+    @property
+    def key(self) -> str:
+        return _digest(self.family, self.strategy_hash, dict(self.params), self.first, self.last)
+
+
+def record(home: Path, tried: Sequence[Trial], now: datetime, *, timeout_s: float) -> list[float]:
+    """Write down `tried` (of one family, at least one); returns the Sharpe ratios a bar of all the family's trials.
+
+    One transaction, so that of two runs at once each sees the other or is seen by it. A trial whose returns never differ
+    (nothing was traded) is kept and not among the ratios.
+    """
+    rows = {trial.key: trial for trial in tried}
+    with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
+        con.execute("DELETE FROM trials WHERE trial IN (SELECT unnest(?::VARCHAR[]))", [list(rows)])
+        con.insert("trials", _columns(rows, now))
+        found = con.execute(
+            "SELECT sharpe FROM trials WHERE family = ? AND deviation > 0 ORDER BY trial", [tried[0].family]
+        ).fetchall()
+    return [float(row[0]) for row in found]
+
+
+def _columns(rows: Mapping[str, Trial], now: datetime) -> dict[str, tuple[str, list[Any]]]:
+    trials = list(rows.values())
+    texts = ("family", "strategy", "strategy_hash", "timeframe", "run")
+    numbers = ("mean", "deviation", "skew", "kurtosis", "sharpe")
+    return {
+        "trial": ("VARCHAR", list(rows)),
+        **{name: ("VARCHAR", [getattr(trial, name) for trial in trials]) for name in texts},
+        "params": ("VARCHAR", [json.dumps(dict(trial.params)) for trial in trials]),
+        "symbols": ("BIGINT", [len(trial.symbols) for trial in trials]),
+        "first": ("DATE", [trial.first for trial in trials]),
+        "last": ("DATE", [trial.last for trial in trials]),
+        "tried_at": ("TIMESTAMP", [now.astimezone(UTC).replace(tzinfo=None)] * len(trials)),
+        "returns": ("BIGINT", [trial.moments.count for trial in trials]),
+        **{name: ("DOUBLE", [getattr(trial.moments, name) for trial in trials]) for name in numbers},
+    }
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

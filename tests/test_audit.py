@@ -1,0 +1,170 @@
+"""The audit: every planted look ahead is caught, honest strategies are left alone, and the warm-up is what it is."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from markets import panel_of, random_market
+from test_costing import ma
+
+from marketagent import catalog
+from marketagent.audit import AGAIN, CUT, NOISE, history_needed, lookahead
+from marketagent.indicators import sma
+from marketagent.panel import Array, Panel
+from marketagent.signals import Signal
+from marketagent.strategy import Opinions, Strategy
+
+NOWHERE = Path("/nowhere")
+PANEL = random_market(5, sessions=120, symbols=4)
+ROWS = [40, 60, 80, 100]
+OPINIONS = {
+    "told": Signal(np.random.default_rng(1).uniform(-1, 1, PANEL.shape), np.random.default_rng(2).random(PANEL.shape))
+}
+
+
+def shifted(values: Array, by: int) -> Array:
+    """`values` moved down by `by` rows (up, if negative), NaN where nothing comes from."""
+    moved = np.full_like(values, np.nan)
+    moved[max(by, 0) : len(values) + min(by, 0)] = values[max(-by, 0) : len(values) - max(by, 0)]
+    return moved
+
+
+def filled_backwards(values: Array) -> Array:
+    return np.array(
+        [[next((v for v in column[t:] if np.isfinite(v)), np.nan) for column in values.T] for t in range(len(values))]
+    )
+
+
+LEAKS: dict[str, Callable[[Panel, Opinions], Array]] = {
+    "tomorrow's close": lambda p, o: shifted(p.close, -1) - p.close,
+    "tomorrow's open, tonight": lambda p, o: shifted(p.open, -1) - p.close,
+    "a z-score over the whole sample": lambda p, o: p.close - np.nanmean(p.close, axis=0),
+    "a centred window": lambda p, o: p.close - shifted(sma(p.close, 5), -2),
+    "the highest close there will be": lambda p, o: 0.9 * np.nanmax(p.close, axis=0) - p.close,
+    "prices adjusted back from today's splits": lambda p, o: p.raw.close * p.split_factor / p.split_factor[-1] - 10,
+    "a gap filled from behind": lambda p, o: filled_backwards(p.close) - shifted(filled_backwards(p.close), 1),
+    "only those that survive": lambda p, o: np.where(p.has_bar[-1], 1.0, np.nan) * p.close,
+    "a rank of the whole past and future": lambda p, o: (
+        np.argsort(np.argsort(p.close, axis=0), axis=0) - len(p.close) / 2
+    ),
+    "a line fitted through everything": lambda p, o: (
+        np.nan_to_num(p.close) @ np.eye(p.shape[1]) - np.nanmedian(p.close)
+    ),
+    "how far the end is": lambda p, o: np.broadcast_to(np.arange(p.shape[0])[:, None] - p.shape[0] / 2, p.shape),
+    "tomorrow's dividend": lambda p, o: np.maximum.accumulate(p.dividend[::-1], axis=0)[::-1] - 0.5,
+    "tomorrow's opinion": lambda p, o: shifted(o["told"].value, -1),
+    "the volume of the day after": lambda p, o: shifted(p.volume, -1) - p.volume,
+    "smoothed forwards and back": lambda p, o: sma(sma(p.close, 3)[::-1].copy(), 3)[::-1] - p.close,
+    "tomorrow's return of one other symbol": lambda p, o: np.repeat(shifted(p.returns, -1)[:, :1], p.shape[1], axis=1),
+}
+
+
+def leaking(leak: Callable[[Panel, Opinions], Array]) -> Strategy:
+    class Leaking(Strategy):
+        def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+            return {"idea": Signal(np.sign(leak(panel, opinions)))}
+
+    return Leaking()
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_a_planted_leak_is_caught(name: str) -> None:
+    leaks = lookahead(leaking(LEAKS[name]), PANEL, OPINIONS, ROWS, seed=1)
+    assert leaks
+    assert {leak.how for leak in leaks} <= {NOISE, CUT}
+    assert all(leak.row <= leak.known and leak.changed > 0 for leak in leaks)
+    assert leaks[0].what == "idea"
+
+
+def test_a_leak_into_the_confidence_alone_is_caught() -> None:
+    class Sure(Strategy):
+        def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+            return {"idea": Signal(np.ones(panel.shape), (shifted(panel.close, -1) > panel.close) * 0.5)}
+
+    assert lookahead(Sure(), PANEL, {}, ROWS, seed=1)
+
+
+def test_what_is_decided_by_dice_is_said_to_be() -> None:
+    dice = np.random.default_rng(3)
+    leaks = lookahead(leaking(lambda p, o: dice.normal(size=p.shape)), PANEL, {}, ROWS, seed=1)
+    assert {leak.how for leak in leaks} == {AGAIN}
+
+
+HONEST: dict[str, Callable[[Panel, Opinions], Array]] = {
+    "a trend": lambda p, o: p.close - sma(p.close, 10),
+    "a rank of the day": lambda p, o: np.argsort(np.argsort(np.nan_to_num(p.close), axis=1), axis=1) - 1.5,
+    "what is known of the past": lambda p, o: p.close - np.maximum.accumulate(np.nan_to_num(p.close), axis=0),
+    "an opinion": lambda p, o: o["told"].value,
+}
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_an_honest_idea_is_left_alone(name: str) -> None:
+    assert lookahead(leaking(HONEST[name]), PANEL, OPINIONS, ROWS, seed=1) == []
+
+
+@pytest.mark.parametrize("name", sorted(catalog.files(NOWHERE)))
+def test_the_built_in_strategies_do_not_look_ahead(name: str) -> None:
+    short = {"fast": "4", "slow": "9", "lookback": "20", "skip": "2", "trend": "12", "window": "5"}
+    loaded = catalog.load(name, NOWHERE)
+    strategy = loaded.configured({key: value for key, value in short.items() if key in loaded.kind.own()})
+    for seed in range(4):
+        panel = random_market(seed, sessions=120)
+        for sizing in ("equal", "inverse_volatility", "top_k"):
+            chosen = type(strategy)(**{**strategy.params(), "sizing": sizing, "rebalance": "weekly"})
+            assert lookahead(chosen, panel, {}, [30, 59, 60, 101], seed=2) == []
+
+
+def test_the_history_a_decision_rests_on_is_found() -> None:
+    panel = panel_of(50 + np.random.default_rng(4).normal(0, 5, (200, 2)))
+    assert history_needed(leaking(lambda p, o: p.close - sma(p.close, 37)), panel, {}, [120, 198]) == 37
+    assert history_needed(leaking(lambda p, o: np.ones(p.shape)), panel, {}, [120]) == 1
+    # the highest of all history is forgotten only where history begins
+    ever = leaking(lambda p, o: p.close - np.maximum.accumulate(p.close, axis=0) * 0.999)
+    top = int(panel.close[:121, 0].argmax()), int(panel.close[:121, 1].argmax())
+    assert history_needed(ever, panel, {}, [120]) <= 121 - min(top)
+
+
+def test_the_commands_say_what_they_found_and_end_with_it(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    ma(home, "init")
+    ma(home, "fetch", "--source", "sample", "AAPL", "IBM")
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import numpy as np\n"
+        "from marketagent.signals import Signal\n"
+        "from marketagent.strategy import Strategy\n\n\n"
+        "class Mine(Strategy):\n"
+        '    """Buys what rises tomorrow."""\n\n'
+        "    def signals(self, panel, opinions):\n"
+        "        ahead = np.full(panel.shape, np.nan)\n"
+        "        ahead[:-1] = panel.close[1:]\n"
+        "        return {'ahead': Signal(np.sign(ahead - panel.close))}\n",
+        encoding="utf-8",
+    )
+    code, leaks = audited(home, "lookahead", "--strategy", str(file), "--samples", "4")
+    assert code == 1
+    assert {leak["what"] for leak in leaks} == {"ahead", "target"}
+    assert all(leak["session"] == leak["known"] for leak in leaks)
+    assert audited(home, "lookahead", "--strategy", "momentum", "--samples", "3") == (0, [])
+    code, (found,) = audited(home, "warmup", "--strategy", "sma_cross", "--samples", "2")
+    assert (code, found["warmup"], found["needed"]) == (0, 50, 50)
+
+
+def audited(home: Path, *arguments: str) -> tuple[int, list[dict[str, object]]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "marketagent", "audit", *arguments],
+        env={"MA_HOME": str(home), "PATH": "/usr/bin:/bin"},
+        cwd=Path(__file__).parents[1],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return done.returncode, [line for line in lines if line["kind"] in ("leak", "warmup")]

@@ -1,0 +1,173 @@
+"""What is left of a Sharpe ratio after all that was tried: the papers' examples, then noise and a planted edge."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_costing import ma
+
+from marketagent import init, luck, wording
+from marketagent.luck import Moments, best_by_luck, bootstrapped, judged, moments, probabilistic_sharpe
+from marketagent.store.trials import Trial, record
+
+NOW = datetime(2026, 11, 24, 21, 0, tzinfo=UTC)
+
+# Bailey and Lopez de Prado (2014), "A Numerical Example": daily returns of five years of 250 days, an annual Sharpe ratio
+# of 2.5, skewness -3, kurtosis 10; the annual ratios of the trials have a variance of 1/2.
+PAPER = Moments(1250, 2.5 / sqrt(250), 1.0, -3.0, 10.0)
+SPREAD = 0.5 / 250
+
+
+@pytest.mark.parametrize(
+    ("trials", "threshold", "deflated"),
+    [(100, 0.1132, 0.9004), (46, None, 0.9505)],
+)
+def test_the_deflated_sharpe_ratio_of_the_papers_example(trials: int, threshold: float | None, deflated: float) -> None:
+    by_luck = best_by_luck(SPREAD, trials)
+    assert threshold is None or by_luck == pytest.approx(threshold, abs=5e-5)
+    assert probabilistic_sharpe(PAPER, by_luck) == pytest.approx(deflated, abs=5e-5)
+
+
+def test_normal_returns_would_have_allowed_88_trials_as_the_paper_says() -> None:
+    normal = Moments(1250, PAPER.mean, 1.0, 0.0, 3.0)
+    assert probabilistic_sharpe(normal, best_by_luck(SPREAD, 88)) == pytest.approx(0.9505, abs=5e-5)
+
+
+def test_the_probabilistic_sharpe_ratio_of_the_hedge_fund_example() -> None:
+    # Bailey and Lopez de Prado (2012): 24 months, 0.458 a month; 0.982 if they were normal, 0.913 as they are
+    assert probabilistic_sharpe(Moments(24, 0.458, 1.0, 0.0, 3.0), 0.0) == pytest.approx(0.982, abs=5e-4)
+    assert probabilistic_sharpe(Moments(24, 0.458, 1.0, -2.448, 10.164), 0.0) == pytest.approx(0.913, abs=5e-4)
+
+
+def test_moments_by_hand() -> None:
+    # deviations from 0.0 of -1, -1, 2: mean square 2, cube (-1 - 1 + 8) / 3 = 2, fourth power 18 / 3 = 6
+    found = moments(np.array([-1.0, -1.0, 2.0]))
+    assert (found.count, found.mean, found.deviation) == (3, 0.0, pytest.approx(sqrt(3)))
+    assert (found.skew, found.kurtosis) == (pytest.approx(2 / 2**1.5), pytest.approx(6 / 4))
+
+
+@pytest.mark.parametrize("returns", [[], [0.1], [0.1, 0.1, 0.1]])
+def test_returns_that_never_differ_say_nothing(returns: list[float]) -> None:
+    found = moments(np.array(returns))
+    assert found.sharpe == 0.0
+    assert judged(found, [0.0]) == luck.Judged(1, 0.0, None, None)
+    assert bootstrapped(np.array(returns * 20), 10, 252, 1) is None
+
+
+def family_of(rng: np.random.Generator, trials: int, bars: int, edge: float = 0.0) -> tuple[Moments, list[float]]:
+    """The best of `trials` strategies, of which one has a true Sharpe ratio of `edge` a bar and the others none."""
+    returns = rng.normal(0, 0.01, (trials, bars)) * rng.choice([0.5, 1.0, 2.0], (trials, bars))
+    returns[0] += edge * returns.std()
+    sharpes = returns.mean(axis=1) / returns.std(axis=1, ddof=1)
+    return moments(returns[int(sharpes.argmax())]), sharpes.tolist()
+
+
+@pytest.mark.parametrize("trials", [10, 500])
+def test_of_families_of_pure_noise_at_most_one_in_twenty_is_significant(trials: int) -> None:
+    rng = np.random.default_rng(20261124)
+    verdicts = [judged(*family_of(rng, trials, 252)) for _ in range(100)]
+    assert sum(one.deflated is not None and one.deflated > luck.CONFIDENCE for one in verdicts) <= 5
+    assert sum(one.probabilistic is not None and one.probabilistic > luck.CONFIDENCE for one in verdicts) > 20
+
+
+def test_an_edge_among_500_trials_is_found() -> None:
+    rng = np.random.default_rng(7)
+    verdicts = [judged(*family_of(rng, 500, 1260, edge=0.2)) for _ in range(10)]
+    assert all(one.deflated is not None and one.deflated > luck.CONFIDENCE for one in verdicts)
+
+
+def test_more_trials_and_wider_ones_raise_the_bar() -> None:
+    bars = [best_by_luck(0.01, trials) for trials in (1, 2, 3, 10, 100, 10_000)]
+    assert bars == sorted(bars)
+    assert bars[0] == 0.0
+    assert best_by_luck(0.04, 50) == pytest.approx(2 * best_by_luck(0.01, 50))
+
+
+def trial(run: str = "r", **changed: object) -> Trial:
+    fields = {
+        "strategy": "mine", "strategy_hash": "h", "params": {"fast": 5}, "symbols": ("A", "B"), "timeframe": "1d",
+        "first": "2020-01-02", "last": "2021-01-04", "moments": Moments(250, 0.001, 0.01, 0.0, 3.0),
+    }  # fmt: skip
+    return Trial(run=run, **{**fields, **changed})  # type: ignore[arg-type]
+
+
+def test_a_trial_counts_once_and_a_family_is_a_strategy_on_a_universe(tmp_path: Path) -> None:
+    init.init(tmp_path, NOW)
+
+    def noted(*tried: Trial) -> int:
+        return len(record(tmp_path, tried, NOW, timeout_s=10))
+
+    assert noted(trial()) == 1
+    assert noted(trial("again")) == 1
+    assert noted(trial(params={"fast": 6})) == 2
+    assert noted(trial(strategy_hash="edited")) == 3
+    assert noted(trial(last="2022-01-04")) == 4
+    assert noted(trial(symbols=("B", "A"))) == 4  # in whatever order
+    assert noted(trial(symbols=("A",))) == 1
+    assert noted(trial(strategy="other")) == 1
+    assert noted(trial(params={"fast": 7}, moments=Moments(250, 0.0, 0.0, 0.0, 3.0))) == 4  # it did not trade
+    assert noted(*(trial(params={"fast": k}) for k in range(5, 105))) == 102
+
+
+def test_a_bootstrap_is_the_same_each_time_and_holds_what_it_was_drawn_from() -> None:
+    rng = np.random.default_rng(3)
+    noise = rng.normal(0.0008, 0.01, 1500)
+    found = bootstrapped(noise, 500, 252, 1)
+    assert found == bootstrapped(noise, 500, 252, 1)
+    assert found is not None
+    sharpe = noise.mean() / noise.std(ddof=1) * sqrt(252)
+    assert found.sharpe_low < sharpe < found.sharpe_high
+    # of independent returns the error of the annual ratio is near sqrt(252 / 1500): 3.92 of them wide
+    assert found.sharpe_high - found.sharpe_low == pytest.approx(3.92 * sqrt(252 / 1500), rel=0.15)
+
+
+def test_returns_that_hang_together_are_drawn_in_blocks_and_have_wider_intervals() -> None:
+    rng = np.random.default_rng(5)
+    trend = np.convolve(rng.normal(0, 0.01, 1519), np.ones(20) / 20, "valid")
+    found, mixed = bootstrapped(trend, 300, 252, 1), bootstrapped(rng.permutation(trend), 300, 252, 1)
+    assert found is not None
+    assert mixed is not None
+    assert found.block > 5 * mixed.block
+    assert found.sharpe_high - found.sharpe_low > 2 * (mixed.sharpe_high - mixed.sharpe_low)
+
+
+def test_every_backtest_is_discounted_for_those_before_it_without_being_asked(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    ma(home, "init")
+    ma(home, "fetch", "--source", "sample", "AAPL")
+    first = ma(home, "backtest", "--strategy", "sma_cross")["luck"]
+    again = ma(home, "backtest", "--strategy", "sma_cross", "--costs", "none")["luck"]
+    other = ma(home, "backtest", "--strategy", "sma_cross", "--set", "fast=5", "--bootstrap", "50")["luck"]
+    assert isinstance(first, dict)
+    assert isinstance(again, dict)
+    assert isinstance(other, dict)
+    assert (first["trials"], again["trials"], other["trials"]) == (1, 1, 2)
+    assert first["deflated_sharpe"] == first["probabilistic_sharpe"]
+    assert other["best_by_luck"] > 0
+    assert other["deflated_sharpe"] < other["probabilistic_sharpe"]
+    assert (first["samples"], other["samples"]) == (0, 50)
+    assert other["sharpe_low"] < other["sharpe_high"]
+
+
+def test_the_verdict_in_words() -> None:
+    judged_run = {
+        "trials": 12, "best_by_luck": 0.8, "probabilistic_sharpe": 0.97, "deflated_sharpe": 0.61, "samples": 200,
+        "sharpe_low": -0.1, "sharpe_high": 1.2, "cagr_low": -0.02, "cagr_high": 0.2,
+    }  # fmt: skip
+    assert wording.luck(judged_run) == (
+        "in sample, one of 12 trials of this strategy here; a true sharpe above 0: 97.0% probable,"
+        " above the 0.80 of the luckiest: 61.0%\n"
+        "95 % of 200 bootstrap samples: sharpe -0.10 .. 1.20, cagr -2.0% .. 20.0%\n"
+    )
+    assert "too few returns" in wording.luck({**judged_run, "deflated_sharpe": None})
+
+
+def test_no_backtest_pays_for_the_bootstrap_it_did_not_ask_for() -> None:
+    code = "import sys, marketagent.luck, marketagent.scoring; print(json.dumps([m for m in ('arch', 'scipy') if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", f"import json; {code}"], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
