@@ -175,7 +175,9 @@ def _notes(run: Simulation, costs: Costs, fill: str, timeframe: str) -> list[str
     notes = []
     if not costs.margin_rate and (run.cash < 0).any():
         notes.append("cash was owed and nothing was charged for it: --margin-rate")
-    if not costs.borrow_rate and (run.exposure > (run.equity - run.cash) * (1 + 1e-9)).any():
+    # Where all is long, exposure is what equity has beside cash, but for what large floats lose.
+    short = run.exposure - (run.equity - run.cash) > 1e-9 * np.abs(run.equity)
+    if not costs.borrow_rate and short.any():
         notes.append("shares were sold short and nothing was charged for borrowing them: --borrow-rate")
     if fill == "same-close":
         notes.append("fills at the close they were decided on: not tradable, for comparison only")

@@ -83,7 +83,7 @@ def charges(name: str, on: date | None = None, own: Mapping[str, Charges] | None
     `own` are the user's schedules and changes. Raises UsageError for a charge that cannot be, and for a day before
     the list of regulators' fees begins; KeyError for a schedule that is nowhere.
     """
-    changed = {each: checked(each, table) for each, table in (own or {}).items()}
+    changed = {each.lower(): checked(each, table) for each, table in (own or {}).items()}
     if name not in SCHEDULES and name not in changed:
         raise KeyError(name)
     if on is not None and on < LEVIES[0].since:

@@ -100,6 +100,14 @@ def test_fills_at_the_close_of_the_decision_are_marked() -> None:
     assert result.notes == ("fills at the close they were decided on: not tradable, for comparison only",)
 
 
+def test_what_is_lent_for_nothing_is_noted() -> None:
+    short = decide(Told(long_only=False), panel_of([10, 10, 10]), {"told": Signal(np.array([[-1.0], [NAN], [NAN]]))})
+    said = "shares were sold short and nothing was charged for borrowing them: --borrow-rate"
+    assert backtest(short, NONE, 1000.0).notes == (said,)
+    assert backtest(short, parse("none", borrow_rate=0.01), 1000.0).notes == ()
+    assert run_of(panel_of([0.01, 0.01, 0.01]), [1, NAN, NAN], cash=3e9).notes == ()
+
+
 def test_a_note_names_ten_symbols_and_counts_the_rest() -> None:
     close = np.full((9, 13), NAN)
     close[:2], close[:, 12] = 10.0, 10.0

@@ -199,6 +199,7 @@ def test_the_users_own_numbers_replace_the_lists_and_make_new_ones() -> None:
     cheaper = parse("ibkr-fixed", own={"ibkr-fixed": {"minimum": 0.35}})
     assert cheaper.commission([10], [10.0])[0] == pytest.approx(0.35 + 0.000265)
     assert (cheaper.minimum, cheaper.per_share) == (0.35, 0.005)
+    assert parse("Mine", own={"Mine": {"bps": 1}}).bps == 1.0
 
 
 @pytest.mark.parametrize(
