@@ -7,16 +7,25 @@ from markets import random_market, random_targets
 from marketagent import kernel
 from marketagent.backtest import _measured
 from marketagent.costs import Costs, parse
+from marketagent.errors import UsageError
 from marketagent.orders import FRACTIONAL, WHOLE
+from marketagent.panel import Panel
 from marketagent.replay import Ground
 from marketagent.simulate import FILLS, Simulation, simulate
 
-COSTS = [parse("none"), parse("ibkr-fixed", slippage_bps=20), parse("bps:30", slippage_bps=5)]
+COSTS = [
+    parse("none"),
+    parse("ibkr-fixed", slippage_bps=20),
+    parse("bps:30", slippage_bps=5),
+    parse("alpaca", slippage="spread:3"),
+    parse("mine", own={"mine": {"per_share": 0.01, "exchange_per_share": 0.003, "clearing_per_share": 0.0002,
+                                "clearing_ceiling": 0.005, "on_commission": 0.07, "minimum": 0.35, "ceiling": 0.01}}),
+]  # fmt: skip
 SCENARIOS = 850  # a part; there are six
 
 
-def metrics_of(run: Simulation, costs: Costs, cash: float, start: int) -> dict[str, float | None]:
-    return _measured(run, costs, cash, start, None, 252)
+def metrics_of(run: Simulation, costs: Costs, panel: Panel, fill: str, cash: float) -> dict[str, float | None]:
+    return _measured(run, costs, panel, fill, cash, None, 252)
 
 
 def same(found: dict[str, float | None], expected: dict[str, float | None]) -> None:
@@ -36,11 +45,22 @@ def test_equity_and_metrics_are_those_of_the_plain_engine(fill: str, steps: floa
         rng = np.random.default_rng([seed, int(steps), FILLS.index(fill)])
         panel = random_market(int(rng.integers(1 << 40)), int(rng.integers(25, 60)), int(rng.integers(1, 7)))
         targets = random_targets(seed, panel, long_only=bool(rng.random() < 0.6))
-        costs, band, start = COSTS[seed % 3], (0.0, 0.25, 1.0)[seed // 3 % 3], int(rng.choice([0, 0, 7]))
+        costs, band, start = COSTS[seed % 5], (0.0, 0.25, 1.0)[seed // 5 % 3], int(rng.choice([0, 0, 7]))
         cash = float(rng.choice([500.0, 100_000.0, 1e7]))
         run = simulate(targets, panel, costs, cash, start=start, fill=fill, steps=steps, band=band)
         equity, found = Ground(panel, costs, cash, start, fill, steps).replay(targets, band)
         np.testing.assert_allclose(equity, run.equity, rtol=1e-9, atol=cash * 1e-9)
         bits += bool(np.array_equal(equity, run.equity))
-        same(found, metrics_of(run, costs, cash, start))
+        same(found, metrics_of(run, costs, panel, fill, cash))
     assert bits == SCENARIOS  # so near to 1e-9 that there is no bit between them
+
+
+@pytest.mark.parametrize(("costs", "named"), [
+    (parse("ibkr-tiered"), "tiers"),
+    (parse("none", slippage="sqrt:0.1"), "impact"),
+    (parse("none", slippage="volume:0.05"), "participation"),
+    (parse("none", borrow_rate=0.03), "borrow_rate"),
+])  # fmt: skip
+def test_costs_that_only_the_plain_engine_charges_are_refused(costs: Costs, named: str) -> None:
+    with pytest.raises(UsageError, match=f"a sweep cannot charge .*{named}"):
+        Ground(random_market(1, 30, 2), costs, 1e5)
