@@ -126,7 +126,7 @@ class Sweeping:
         done, planned = len(self.sweep.done), len(self.plan.strategies)
         tried = f"{done:,} combinations" if done == planned else f"{done:,} of {planned:,} combinations"
         refused = f", {self.plan.refused:,} more do not go together" if self.plan.refused else ""
-        return f"{tried} tried on {len(self.sweep.ground.panel.symbols)} symbols{refused}; all are kept: ma sql 'from trials'"
+        return f"{tried} tried on {len(self.sweep.ground.panel.symbols)} symbols{refused}; all are kept: ma sql 'from sweep_rows'"
 
     @property
     def swept(self) -> list[str]:
