@@ -1,5 +1,6 @@
 """What every market of the sandbox has in common: sessions to look up, days kept as columns, minutes made when asked for."""
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ class Calendar:
         return int(np.searchsorted(self.opens, at.timestamp(), side="left")) - 1
 
 
-class Listing:
+class Listing(ABC):
     """A market of some companies; what is asked of one is the same whatever was asked of the others before."""
 
     def __init__(self, seed: int, calendar: Calendar) -> None:
@@ -66,12 +67,12 @@ class Listing:
         self.calendar = calendar
         self._minutes: OrderedDict[tuple[str, date], Bars] = OrderedDict()
 
+    @abstractmethod
     def listed(self, symbol: str) -> Listed | None:
         """Everything about `symbol`."""
-        raise NotImplementedError
 
-    def assets(self) -> Sequence[Asset]:
-        raise NotImplementedError
+    @abstractmethod
+    def assets(self) -> Sequence[Asset]: ...
 
     def asset(self, symbol: str) -> Asset | None:
         found = self.listed(symbol)
