@@ -31,7 +31,7 @@ def run(
     given = options.symbols_or_all(symbols, settings)
     if not given.symbols:
         raise UsageError("no symbols; run: ma stream AAPL MSFT, or pipe them in")
-    from marketagent.streams import run as streams  # websockets and httpx, which the help does not need
+    from marketagent.streams import run as streams  # websockets and aiohttp, which the help does not need
     from marketagent.streams import vendors
     from marketagent.streams.events import Wanted
 
