@@ -8,7 +8,7 @@ the compiled simulation plays them. All cores work, each at a combination of its
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from threading import Event
+from threading import Condition, Event
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,7 @@ class Sweep:
         self.opinions = opinions or {}
         self.done: dict[int, Metrics] = {}
         self._memo = Memo(_known(self.ground.panel))
+        self._turn, self._playing = Condition(), 0
 
     def run(
         self, strategies: Sequence[tuple[int, Strategy]], *, workers: int, tell: Callable[[int], None] | None = None
@@ -84,7 +85,15 @@ class Sweep:
                 working = [pool.submit(self._work, shared, stop) for _ in range(workers)]
                 self._await(working, tell)
             finally:
-                stop.set()
+                self._halt(stop)
+
+    def _halt(self, stop: Event) -> None:
+        """Let nobody begin any more, and wait for who is at it. The pool's own end does not do: a signal that comes while
+        it starts a thread leaves one that it does not know, and what that one's strategy prints would be a record."""
+        with self._turn:
+            stop.set()
+            while self._playing:
+                self._turn.wait()
 
     def metrics(self, strategy: Strategy) -> Metrics:
         """One combination, played; raises what its ``decide`` raises."""
@@ -116,9 +125,16 @@ class Sweep:
 
     def _work(self, shared: Iterator[tuple[int, Strategy]], stop: Event) -> None:
         for number, strategy in shared:  # one `next` at a time: an iterator over a list is safe between threads
-            if stop.is_set():
-                return
-            self.done[number] = self.metrics(strategy)
+            with self._turn:
+                if stop.is_set():
+                    return
+                self._playing += 1
+            try:
+                self.done[number] = self.metrics(strategy)
+            finally:
+                with self._turn:
+                    self._playing -= 1
+                    self._turn.notify_all()
 
     def _await(self, working: Sequence["Future[None]"], tell: Callable[[int], None] | None) -> None:
         waiting = set(working)

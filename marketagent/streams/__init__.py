@@ -12,5 +12,5 @@
     printer      lines to a reader that may be slow
     run          all of it together, for ``ma stream``
 
-websockets, httpx and DuckDB are imported by `connection`, `gaps` and `run` only.
+websockets, aiohttp and DuckDB are imported by `connection`, `gaps` and `run` only.
 """
