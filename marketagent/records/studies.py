@@ -1,0 +1,161 @@
+"""What was learnt of the past: backtests, the trials of a sweep, audits, and the strategies themselves."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from marketagent.records.units import Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccountSize:
+    """The same run with another starting `cash`: what it came to, and its `costs_paid` in USD."""
+
+    cash: float
+    equity: float
+    total_return: float | None
+    cagr: float | None
+    sharpe: float | None
+    costs_paid: float
+    unfilled: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Luck:
+    """How much of a backtest's Sharpe ratio may be luck, in sample: its `trials` are all that were run of its family.
+
+    `best_by_luck` is the annual Sharpe ratio that the best of so many would have without any skill. The probabilities are
+    that the true ratio is above 0, and above that. Intervals (95 %, stationary bootstrap) are there if they were asked for.
+    """
+
+    trials: int
+    best_by_luck: float
+    probabilistic_sharpe: Share | None
+    deflated_sharpe: Share | None
+    samples: int = 0
+    sharpe_low: float | None = None
+    sharpe_high: float | None = None
+    cagr_low: float | None = None
+    cagr_high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing about a backtest that makes its result doubtful: `number` is what was measured, `limit` what it passed."""
+
+    code: str
+    text: str
+    number: float
+    limit: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backtest:
+    """One simulated run: what was run, on what, and how it did. Metrics without a value are None; `bars` within the
+    `sessions` are counted where `timeframe` is not 1d.
+
+    Of the metrics, `break_even_bps` is the flat cost, in basis points of every traded value, at which the run's gain over
+    its cash, or over the benchmark if there is one, is gone; 0 where there is none without any cost. `slippage_bps` is
+    what is fixed of the `slippage`, rates are a year's. `capacity` is the run at other account sizes, if it was asked for.
+    """
+
+    run: str
+    strategy: str
+    strategy_hash: str
+    params: dict[str, Any]
+    symbols: int
+    first: str
+    last: str
+    sessions: int
+    cash: float
+    equity: float
+    costs: str
+    slippage_bps: float
+    fill: str
+    fractional: bool
+    data_hash: str
+    benchmark: str | None
+    metrics: dict[str, float | None]
+    notes: list[str] = field(default_factory=list)
+    timeframe: str = "1d"
+    bars: int | None = None
+    slippage: str = ""
+    borrow_rate: float = 0.0
+    margin_rate: float = 0.0
+    capacity: list[AccountSize] = field(default_factory=list)
+    luck: Luck | None = None
+    findings: list[Finding] = field(default_factory=list)
+    kind: Literal["backtest"] = "backtest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One combination of a sweep and how it did on the very sessions it is chosen by; `rank` 1 has the best Sharpe.
+
+    `swept` names the parameters that vary. `plateau` is the median Sharpe of its neighbours in the grid over its own:
+    about 1 where the place hardly matters, far below on a spike. Metrics without a value are None.
+    """
+
+    run: str
+    rank: int
+    strategy: str
+    strategy_hash: str
+    params: dict[str, Any]
+    swept: list[str]
+    symbols: int
+    first: str
+    last: str
+    equity: float | None
+    total_return: float | None
+    cagr: float | None
+    sharpe: float | None
+    max_drawdown: float | None
+    trades: int
+    turnover: float | None
+    plateau: float | None
+    judged: Literal["in sample"] = "in sample"
+    timeframe: str = "1d"
+    kind: Literal["trial"] = "trial"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leak:
+    """A decision that ``ma audit lookahead`` saw change when only what came after it did.
+
+    `what` is a signal or ``target``; `known` is the last session that was left alone, `how` says what was done to the rest.
+    `before` and `after` are the values (None: none), `changed` is how many places of that signal changed.
+    """
+
+    strategy: str
+    what: str
+    symbol: str
+    session: str
+    known: str
+    how: str
+    before: float | None
+    after: float | None
+    changed: int
+    kind: Literal["leak"] = "leak"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warmup:
+    """How many bars a strategy says it needs, and how many its decisions were found to rest on."""
+
+    strategy: str
+    warmup: int
+    needed: int
+    sampled: int
+    kind: Literal["warmup"] = "warmup"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrategyInfo:
+    """A strategy that ``--strategy`` can name, with its parameters; `own` are those that not every strategy has."""
+
+    name: str
+    summary: str
+    file: str
+    warmup: int
+    params: dict[str, Any]
+    own: list[str] = field(default_factory=list)
+    kind: Literal["strategy"] = "strategy"
