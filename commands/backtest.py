@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from marketagent import catalog, grid, options, pipe, scoring, show, sweeping
+from marketagent import catalog, grid, judging, options, pipe, scoring, show, sweeping
 from marketagent import home as homes
 from marketagent.backtest import backtest
 from marketagent.config import Settings
@@ -84,13 +84,13 @@ def run(
     )
     wait = settings.busy_timeout_s
     if chosen is None:
-        for option, value in (("--benchmark", benchmark), ("--equity", equity), ("--fills", fills)):
+        for option, value in (("--equity", equity), ("--fills", fills)):
             if value is not None:
                 raise UsageError(f"{option} is of one run, and --set has several values; leave one of them out")
         panel = view.panel(settings.home, given.symbols or None, timeout_s=wait)
         sweep = sweeping.prepared(
             settings.home, loaded, axes, panel, view, bill, start_cash,
-            first=first, fill=fill, fractional=fractional, timeout_s=wait,
+            first=first, fill=fill, fractional=fractional, benchmark=benchmark, timeout_s=wait,
         )  # fmt: skip
         return _swept(settings, sweep, given, top, format)
     decisions = scoring.decided(settings.home, loaded, chosen, given.symbols or None, view, timeout_s=wait)
@@ -128,11 +128,15 @@ def _swept(settings: Settings, sweep: sweeping.Sweeping, given: pipe.Input, top:
     """Work through a sweep, keep all of it and print the best; an interruption goes on once that is done."""
     run = options.new_run(settings)
     interruption = sweep.work()
-    sweep.keep(settings.home, run, settings.now, timeout_s=settings.busy_timeout_s)
+    family = judging.entered(settings.home, run, sweep, settings.now, timeout_s=settings.busy_timeout_s)
+    sheet = judging.judged(run, sweep, family)
+    sweep.keep(settings.home, sheet, settings.now, timeout_s=settings.busy_timeout_s)
     with pipe.sealed("backtest", format, run=run, at=settings.now) as out:
         out.follow(given)
-        for trial in sweep.best(run, top):
+        for trial in sweep.best(sheet, top):
             out.write(trial)
+        if format != "csv":  # whose rows are of one kind
+            out.write(sheet)
         for name in given.symbols:
             if name not in sweep.sweep.ground.panel.symbols:
                 out.fail(name, f"nothing is stored; run: ma fetch {name}")

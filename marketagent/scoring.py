@@ -26,7 +26,7 @@ from marketagent.strategy import Opinions, Strategy
 from marketagent.symbols import checked
 from marketagent.timeframes import DAY, bar_text, bars_a_session, session_of
 
-_SEED = 20_140_612  # of the bootstrap: a run that is repeated says the same
+SEED = 20_140_612  # of the bootstrap: a run that is repeated says the same
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ def judged_luck(
     )
     verdict = luck.judged(trial.moments, record(home, [trial], now, timeout_s=timeout_s))
     a_year = SESSIONS * bars_a_session(panel.timeframe)
-    found = luck.bootstrapped(result.returns, samples, a_year, _SEED) if samples else None
+    found = luck.bootstrapped(result.returns, samples, a_year, SEED) if samples else None
     intervals = {} if found is None else {name: value for name, value in asdict(found).items() if name != "block"}
     return Luck(
         trials=verdict.trials,

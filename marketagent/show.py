@@ -29,7 +29,7 @@ _COLUMNS = {
     "order": "symbol session? ts? side quantity state filled_quantity fill_price commission? reason",
     "position": "account? symbol quantity price value weight session? ts?",
     "backtest": "strategy first last symbols? equity total_return sharpe max_drawdown",
-    "trial": "strategy judged first last rank total_return cagr? sharpe max_drawdown trades turnover? plateau",
+    "trial": "strategy judged first last rank total_return cagr? sharpe max_drawdown trades turnover? plateau? deflated_sharpe",
     "setting": "name value origin",
 }
 # Told once above the table when all rows agree.
@@ -45,8 +45,9 @@ _LABELS = {
     "commission": "fee",
     "total_return": "return",
     "max_drawdown": "drawdown",
+    "deflated_sharpe": "deflated",
 }
-_PERCENT = {"weight", "confidence", "band", "exposure", "alpha"}
+_PERCENT = {"deflated_sharpe", "weight", "confidence", "band", "exposure", "alpha"}
 _RATES = ("return", "drawdown", "volatility", "cagr", "rate")
 _MONEY = {"close", "price", "value", "fill_price", "commission", "cash", "equity", "costs_paid", "lending_paid"}
 _SCORES = {"score", "sharpe", "sortino", "calmar", "beta", "information_ratio", "turnover", "profit_factor", "plateau"}
@@ -229,6 +230,8 @@ def _table(kind: str, records: list[dict[str, Any]], screen: Screen) -> str:
         return _strategies(records, screen)
     if kind == "backtest" and len(records) == 1:
         return _sheet(records[0], screen)
+    if kind == "sweep":
+        return _facts(wording.sweep(records[-1]), screen)
     names, optional = _chosen(kind, rows)
     # The columns of a query are the user's: they stay where and as they were asked for.
     shared = [name for name in names if kind != "row" and name in _SHARED and _agree(name, rows)]
@@ -248,23 +251,14 @@ def _strategies(records: list[dict[str, Any]], screen: Screen) -> str:
     second: list[str] = []
     for record in records:
         first += [clean(record["name"]), *("" for _ in record["own"])]
-        second += [clean(record["summary"]), *(_parameter(name, record["params"][name]) for name in record["own"])]
+        second += [
+            clean(record["summary"]),
+            *(clean(wording.parameter(name, record["params"][name])) for name in record["own"]),
+        ]
     common = [name for name in records[0]["params"] if name not in records[0]["own"]]
     first += ["", "(every one)"] + [""] * (len(common) - 1)
-    second += ["", *(_parameter(name, records[0]["params"][name], default=False) for name in common)]
+    second += ["", *(clean(wording.parameter(name, records[0]["params"][name], default=False)) for name in common)]
     return _drawn({"": first, " ": second}, [], [], screen, header=False)
-
-
-def _parameter(name: str, item: dict[str, Any], *, default: bool = True) -> str:
-    bounds = (
-        " | ".join(item["choices"])
-        if "choices" in item
-        else f"{item['low']:g} .. {item['high']:g}"
-        if "low" in item
-        else ""
-    )
-    value = f"{name}={item['default']}" if default else name
-    return clean(f"  {value}  {f'({bounds})  ' if bounds else ''}{item.get('help', '')}")
 
 
 def _sheet(record: dict[str, Any], screen: Screen) -> str:
@@ -282,7 +276,7 @@ def _sheet(record: dict[str, Any], screen: Screen) -> str:
         "equity": f"{cell('equity', record['equity'])} from {cell('cash', record['cash'])}",
         "run": f"{record['run']}, data {record['data_hash'][:12]}, strategy {record['strategy_hash'][:12]}",
     }
-    head = _drawn({"": list(facts), " ": [clean(text) for text in facts.values()]}, [], [], screen, header=False)
+    head = _facts(facts, screen)
     shown = [(name, value) for name, value in record["metrics"].items() if value is not None]
     half = -(-len(shown) // 2)
     left, right = shown[:half], shown[half:] + [("", None)] * (2 * half - len(shown))
@@ -298,6 +292,10 @@ def _sheet(record: dict[str, Any], screen: Screen) -> str:
     return (
         body + (f"\n{wording.luck(record['luck'])}" if record["luck"] else "") + sizes + (f"\n{notes}" if notes else "")
     )
+
+
+def _facts(facts: dict[str, str], screen: Screen) -> str:
+    return _drawn({"": list(facts), " ": [clean(text) for text in facts.values()]}, [], [], screen, header=False)
 
 
 def _capacity(sizes: list[dict[str, Any]], screen: Screen) -> str:

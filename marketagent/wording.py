@@ -25,3 +25,38 @@ def luck(judged: dict[str, Any]) -> str:
         cagr = f"{judged['cagr_low']:.1%} .. {judged['cagr_high']:.1%}"
         words += f"\n95 % of {judged['samples']:,} bootstrap samples: sharpe {sharpe}, cagr {cagr}"
     return f"{words}\n"
+
+
+def sweep(record: dict[str, Any]) -> dict[str, str]:
+    """What the best of a sweep is worth, a line each by its name."""
+    best = " ".join(f"{name}={value}" for name, value in record["best"].items())
+    facts = {"best": f"{best or 'none'}, chosen and judged in sample, of {record['done']:,} combinations"}
+    if record["deflated_sharpe"] is not None:
+        facts["deflated"] = (
+            f"a true sharpe above 0: {record['probabilistic_sharpe']:.1%} probable; above the {record['best_by_luck']:.2f}"
+            f" of the luckiest of {record['trials']:,} trials: {record['deflated_sharpe']:.1%}"
+        )
+    if record["pbo"] is not None:
+        facts["overfitting"] = (
+            f"pbo {record['pbo']:.1%}: in so many of {record['splits']:,} splits the best of one half is below the middle"
+            f" in the other; it loses in {record['loss']:.1%}"
+        )
+    if record["spa_p"] is not None:
+        facts["superiority"] = (
+            f"p {record['spa_p']:.3f} that nothing here beats {record['benchmark'] or 'cash'}"
+            f" (SPA, {record['samples']:,} bootstrap samples)"
+        )
+    return facts
+
+
+def parameter(name: str, item: dict[str, Any], *, default: bool = True) -> str:
+    """A strategy's parameter with its default, its bounds and its meaning, on a line."""
+    bounds = (
+        " | ".join(item["choices"])
+        if "choices" in item
+        else f"{item['low']:g} .. {item['high']:g}"
+        if "low" in item
+        else ""
+    )
+    value = f"{name}={item['default']}" if default else name
+    return f"  {value}  {f'({bounds})  ' if bounds else ''}{item.get('help', '')}"

@@ -8,7 +8,7 @@ fractions. ``None`` stands for "there is none", never NaN.
 from marketagent.records.decisions import Decision, Opinion, Order, Position
 from marketagent.records.facts import Bar, Difference, Fetched, Quote, Row, Setting, Trade
 from marketagent.records.stream import Begin, End, Failure
-from marketagent.records.studies import AccountSize, Backtest, Finding, Leak, Luck, StrategyInfo, Trial, Warmup
+from marketagent.records.studies import AccountSize, Backtest, Finding, Leak, Luck, StrategyInfo, Sweep, Trial, Warmup
 from marketagent.records.units import CASH, VERSION, Action, Share, Status, Unit
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "Share",
     "Status",
     "StrategyInfo",
+    "Sweep",
     "Trade",
     "Trial",
     "Unit",
@@ -53,6 +54,7 @@ KINDS: dict[str, type] = {
     "position": Position,
     "backtest": Backtest,
     "trial": Trial,
+    "sweep": Sweep,
     "leak": Leak,
     "warmup": Warmup,
     "strategy": StrategyInfo,

@@ -91,7 +91,8 @@ class Backtest:
 class Trial:
     """One combination of a sweep and how it did on the very sessions it is chosen by; `rank` 1 has the best Sharpe.
 
-    `swept` names the parameters that vary. `plateau` is the median Sharpe of its neighbours in the grid over its own:
+    `deflated_sharpe` is the probability that its true Sharpe ratio is above what the luckiest of all trials of its family
+    would have. `swept` names the parameters that vary. `plateau` is the median Sharpe of its neighbours in the grid over its own:
     about 1 where the place hardly matters, far below on a spike. Metrics without a value are None.
     """
 
@@ -114,7 +115,47 @@ class Trial:
     plateau: float | None
     judged: Literal["in sample"] = "in sample"
     timeframe: str = "1d"
+    deflated_sharpe: Share | None = None
     kind: Literal["trial"] = "trial"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A sweep as a whole, and how much of its best combination (`best`, the parameters that vary) may be luck.
+
+    `trials` are all that were tried of this strategy on this universe, in this sweep and before it; the probabilities
+    are that the best one's true Sharpe ratio is above 0, and above `best_by_luck`, the annual one that the luckiest of so
+    many would have. `pbo` is the probability of backtest overfitting: in what share of `splits` of the history the best of
+    one half is below the middle of all in the other; `loss` in what share it loses there. `spa_p` is the p-value of
+    Hansen's test that nothing in the sweep beats the `benchmark` (None: cash). None where there is too little to say.
+    """
+
+    run: str
+    strategy: str
+    strategy_hash: str
+    params: dict[str, Any]
+    swept: dict[str, list[Any]]
+    combinations: int
+    refused: int
+    done: int
+    symbols: int
+    first: str
+    last: str
+    timeframe: str
+    best: dict[str, Any]
+    sharpe: float | None
+    trials: int
+    best_by_luck: float
+    probabilistic_sharpe: Share | None
+    deflated_sharpe: Share | None
+    pbo: Share | None
+    loss: Share | None
+    splits: int
+    spa_p: Share | None
+    samples: int
+    benchmark: str | None = None
+    judged: Literal["in sample"] = "in sample"
+    kind: Literal["sweep"] = "sweep"
 
 
 @dataclass(frozen=True, kw_only=True)
