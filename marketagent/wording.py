@@ -25,3 +25,8 @@ def luck(judged: dict[str, Any]) -> str:
         cagr = f"{judged['cagr_low']:.1%} .. {judged['cagr_high']:.1%}"
         words += f"\n95 % of {judged['samples']:,} bootstrap samples: sharpe {sharpe}, cagr {cagr}"
     return f"{words}\n"
+
+
+def findings(found: list[dict[str, Any]]) -> str:
+    """What makes the result doubtful, a line each; nothing for no finding."""
+    return "".join(f"{finding['code']}: {finding['text']}\n" for finding in found)
