@@ -14,6 +14,7 @@ from marketagent.orders import cut, snap
 from marketagent.panel import Array
 
 SPLIT_HAIR = 1e-6  # of a step. Ratios such as 1/3 come with six digits: 3 old shares are one new one, not 0.999999
+ROUNDS = 64  # of cutting buys down to the cash, then as many of halving what is left of the doubt
 NIGHTS = 252  # a year, to accrue what is lent by: as many as sessions, whatever lies between two of them
 
 
@@ -114,15 +115,24 @@ def _affordable(
 
     `price` and `fees` are those of `quantity`; `priced` gives both for other quantities. While they cost too much, all are
     scaled by cash over cost and cut to whole steps again: the minimum commissions do not shrink with the order, so once
-    is not always enough; two or three rounds are, as a rule.
+    is not always enough; two or three rounds are, as a rule. Where ROUNDS are not, because what is missing is less than
+    the hair of a cut, or the minimum commissions are nearly all of the cash, the largest share that fits is searched for.
     """
-    share, buys = 1.0, quantity
-    for _ in range(64):
-        spent = total(buys * price) + total(fees)
-        if spent <= cash or spent == 0.0:
-            return buys, price, fees, spent
-        share *= max(cash, 0.0) / spent * (1 - 1e-12)  # a hair less: a rounded quotient must not take a round more
+
+    def bought(share: float) -> tuple[Array, Array, Array, float]:
         buys = cut(quantity * share, steps)
-        price, fees = priced(buys)
-    none = np.zeros(len(quantity))
-    return none, price, none, 0.0
+        at, due = priced(buys)
+        return buys, at, due, total(buys * at) + total(due)
+
+    share, found = 1.0, (quantity, price, fees, total(quantity * price) + total(fees))
+    for _ in range(ROUNDS):
+        spent = found[3]
+        if spent <= cash or spent == 0.0:
+            return found
+        share *= max(cash, 0.0) / spent * (1 - 1e-12)  # a hair less: a rounded quotient must not take a round more
+        found = bought(share)
+    fits, beyond = 0.0, share
+    for _ in range(ROUNDS):
+        middle = (fits + beyond) / 2
+        fits, beyond = (middle, beyond) if bought(middle)[3] <= cash else (fits, middle)
+    return bought(fits)

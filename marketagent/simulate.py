@@ -9,9 +9,10 @@ It is written as the definition of what a backtest means here. Session by sessio
 2.  Orders decided on the close of t-1 fill at the open of t (``next-open``), at its close (``next-close``), or,
     marked as not tradable, at the very close they were decided on (``same-close``). A symbol without a bar that
     day is not filled: an order lives one day. Sells come before buys. If the cash does not suffice, all buys are
-    scaled by cash over cost, commissions included, and cut again, until it does. Quantities are whole shares
-    unless fractional ones are allowed. The price is moved against the order by the slippage. Where the costs limit an
-    order to a share of the bar's volume, what is beyond it is not filled, and gone like any order after its day.
+    scaled by cash over cost, commissions included, and cut again, until it does; if 64 rounds of that are not
+    enough, by the largest share of them that fits. Quantities are whole shares unless fractional ones are allowed.
+    The price is moved against the order by the slippage. Where the costs limit an order to a share of the bar's
+    volume, what is beyond it is not filled, and gone like any order after its day.
 3.  Fractions of a share left by a split are paid out at the close. Positions are valued at the close; without a
     bar, at the last one, restated for splits since.
 4.  A symbol that has no later bar is closed at its last price when it has been silent for 5 sessions; no
@@ -21,10 +22,11 @@ It is written as the definition of what a backtest means here. Session by sessio
 Of bars within a day, all this is done bar by bar: an order lives one bar, splits and dividends come before the first
 bar of their session, and rule 4 closes at the first bar of the fifth session.
 
-Equity is cash plus positions at every close. In a long-only run cash never goes below zero. What happens on a
-session does not depend on later ones, with one exception that is meant: rule 4 looks ahead whether a silent symbol
-trades again, so that a halt of weeks ends for the holder at the price it reopens at, not before. The same
-functions, called for one session at a time, are the local paper account.
+Equity is cash plus positions at every close. In a long-only run cash never goes below zero, unless the fees of a
+sale are more than it fetches and the cash there is. What happens on a session does not depend on later ones, with one
+exception that is meant: rule 4 looks ahead whether a silent symbol trades again, so that a halt of weeks ends for the
+holder at the price it reopens at, not before. The same functions, called for one session at a time, are the local
+paper account.
 """
 
 from dataclasses import dataclass, field
