@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketagent.costs import Costs
-from marketagent.execution import Book, after_split, before_open, execute, lending, overnight, total
+from marketagent.execution import Book, after_split, before_open, execute_some, lending, overnight, total
 from marketagent.liquidity import liquidity
 from marketagent.orders import WHOLE, order_quantities
 from marketagent.panel import Array, Panel, Sessions
@@ -245,7 +245,7 @@ class _Run:
             self._fill(t, t - 1, panel.raw.close[t])
         if fractions is not None and fractions.any():
             book.cash += total(fractions * mark)
-            self._write(t, -1, FRACTION, -fractions, mark)
+            self._write(t, FRACTION, -fractions, mark)
         if self.ending[t]:
             self._close_silent(t, mark)
         value = book.shares * mark
@@ -272,10 +272,10 @@ class _Run:
     def _before_open(self, t: int) -> Array:
         panel, held = self.panel, self.book.shares != 0
         split, dividend = panel.split[t], np.where(held & (panel.dividend[t] > 0), panel.dividend[t], 0.0)
-        self._write(t, -1, SPLIT, np.where((split != 1.0) & held, split, 0.0), panel.mark[t])
+        self._write(t, SPLIT, np.where((split != 1.0) & held, split, 0.0), panel.mark[t])
         if self.waiting is not None:
             self.waiting = after_split(self.waiting, split, self.steps)
-        self._write(t, -1, DIVIDEND, np.where(dividend > 0, self.book.shares * split, 0.0), dividend)
+        self._write(t, DIVIDEND, np.where(dividend > 0, self.book.shares * split, 0.0), dividend)
         return before_open(self.book, split, dividend, self.steps)
 
     def _fill(self, t: int, decided: int, price: Array) -> None:
@@ -284,22 +284,26 @@ class _Run:
         if self.traded_in != self.month[t]:
             self.traded_in, self.book.traded = self.month[t], 0.0
         market = liquidity(self.panel, t, self.costs)
-        filled, paid, fees = execute(self.book, self.waiting, price, self.costs, self.steps, market)
-        self.unfilled += int(np.count_nonzero((self.waiting != 0) & (filled == 0)))
-        self._write(t, decided, FILL, filled, paid, fees)
+        ordered = self.waiting.nonzero()[0]
+        columns = ordered[np.isfinite(price[ordered])]
+        filled, paid, fees = execute_some(
+            self.book, columns, self.waiting[columns], price[columns], self.costs, self.steps, market
+        )
+        hit = filled.nonzero()[0]
+        self.unfilled += len(ordered) - len(hit)
+        self._record(t, decided, columns[hit], FILL, filled[hit], paid[hit], fees[hit])
         self.waiting = None
 
     def _close_silent(self, t: int, mark: Array) -> None:
         gone = np.where(self.closes_on == t, self.book.shares, 0.0)
         self.book.cash += total(gone * mark)
         self.book.shares = self.book.shares - gone
-        self._write(t, -1, CLOSED, -gone, mark)
+        self._write(t, CLOSED, -gone, mark)
         self.closed += [self.panel.symbols[n] for n in np.flatnonzero(gone)]
 
-    def _write(self, t: int, decided: int, kind: int, quantity: Array, price: Array, fees: Array | None = None) -> None:
+    def _write(self, t: int, kind: int, quantity: Array, price: Array) -> None:
         hit = quantity.nonzero()[0]
-        paid = None if fees is None else fees[hit]
-        self._record(t, decided, hit, kind, quantity[hit], price[hit], paid)
+        self._record(t, -1, hit, kind, quantity[hit], price[hit])
 
     def _record(
         self,
