@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from marketagent.compiled import Array, Whole, compiled, matrix_at
 from marketagent.costs import CENT_HAIR, Costs
-from marketagent.execution import SPLIT_HAIR
+from marketagent.execution import ROUNDS, SPLIT_HAIR
 from marketagent.metrics import FLAT
 from marketagent.orders import HAIR
 
@@ -250,22 +250,37 @@ def _execute(
             queue[buys] = n
             buys += 1
     account[CASH] += sold - sell_fees
-    share, spent, rounds = 1.0, cost + fees, 0
-    while spent > account[CASH] and spent != 0.0:
+    share, spent, rounds, beyond = 1.0, cost + fees, 0, 0.0
+    while rounds < ROUNDS and spent > account[CASH] and spent != 0.0:
         rounds += 1
-        share = 0.0 if rounds == 64 else share * (max(account[CASH], 0.0) / spent * (1 - 1e-12))
-        cost = fees = 0.0
-        for k in range(buys):
-            quantity = _cut(waiting[queue[k]] * share, steps)
-            cost += quantity * paid[queue[k]]
-            fees += _commission(quantity, paid[queue[k]], bill)
-        spent = cost + fees
+        share *= max(account[CASH], 0.0) / spent * (1 - 1e-12)
+        spent = _spent(waiting, queue[:buys], paid, bill, steps, share)
+    if rounds == ROUNDS:
+        share, beyond = 0.0, share
+        for _ in range(ROUNDS):
+            middle = (share + beyond) / 2
+            if _spent(waiting, queue[:buys], paid, bill, steps, middle) <= account[CASH]:
+                share = middle
+            else:
+                beyond = middle
+        spent = _spent(waiting, queue[:buys], paid, bill, steps, share)
     account[CASH] -= spent
     for k in range(buys):
         n = queue[k]
         quantity = _cut(waiting[n] * share, steps) if rounds else waiting[n]
         if quantity != 0:
             _fill(account, shares, position, largest, n, quantity, paid[n], steps)
+
+
+@compiled
+def _spent(waiting: Array, queue: Whole, paid: Array, bill: Array, steps: float, share: float) -> float:
+    """What the buys in the `queue` cost, cut to a `share` of them."""
+    cost = fees = 0.0
+    for n in queue:
+        quantity = _cut(waiting[n] * share, steps)
+        cost += quantity * paid[n]
+        fees += _commission(quantity, paid[n], bill)
+    return cost + fees
 
 
 @compiled

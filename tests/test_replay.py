@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from markets import random_market, random_targets
+from markets import barely_dearer, random_market, random_targets
 
 from marketagent import kernel
 from marketagent.backtest import _measured
@@ -53,6 +53,16 @@ def test_equity_and_metrics_are_those_of_the_plain_engine(fill: str, steps: floa
         bits += bool(np.array_equal(equity, run.equity))
         same(found, metrics_of(run, costs, panel, fill, cash))
     assert bits == SCENARIOS  # so near to 1e-9 that there is no bit between them
+
+
+@pytest.mark.parametrize("steps", [WHOLE, FRACTIONAL])
+def test_what_is_bought_with_next_to_nothing_missing_is_the_same_to_the_bit(steps: float) -> None:
+    for seed in range(300):
+        panel, targets, cash = barely_dearer(seed, steps)
+        for costs in (COSTS[0], COSTS[1], parse("mine", own={"mine": {"minimum": cash / 3, "ceiling": 0.5}})):
+            run = simulate(targets, panel, costs, cash, steps=steps)
+            equity, _ = Ground(panel, costs, cash, 0, "next-open", steps).replay(targets, 0.0)
+            assert np.array_equal(equity, run.equity)
 
 
 @pytest.mark.parametrize(("costs", "named"), [
