@@ -72,6 +72,18 @@ def test_what_is_bought_with_next_to_nothing_missing_is_the_same_to_the_bit(step
             assert np.array_equal(equity, run.equity)
 
 
+def test_owed_cash_is_charged_the_same() -> None:
+    costs, owed = parse("alpaca", borrow_rate=1.0, margin_rate=1.0), 0
+    for seed in range(100):
+        panel, rng = random_market(seed, 50, 4), np.random.default_rng(seed)
+        wanted = np.where(np.arange(4) < 2, 0.5, -2.0)
+        targets = np.where(rng.random(panel.shape) < 0.05, wanted, np.nan)
+        run = simulate(targets, panel, costs, 1e5)
+        owed += bool((run.cash < 0).any())
+        assert np.array_equal(Ground(panel, costs, 1e5).replay(targets, 0.0)[0], run.equity)
+    assert owed > 3
+
+
 def test_whatever_costs_can_charge_is_charged() -> None:
     assert (
         parse("alpaca", slippage="volume:0.01,sqrt:1", borrow_rate=0.3, margin_rate=0.2).unknown_to(
