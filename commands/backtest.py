@@ -107,9 +107,11 @@ def run(
     )
     run = options.new_run(settings)
     missing = [name for name in given.symbols if name not in decisions.panel.symbols]
-    worth = scoring.judged_luck(settings.home, run, loaded, result, bootstrap, settings.now, timeout_s=wait)
+    trial = scoring.trial_of(run, loaded, result)
+    worth = scoring.judged_luck(settings.home, trial, result, bootstrap, settings.now, timeout_s=wait)
+    doubts = scoring.criticised(settings.home, trial, result, start_cash, view, timeout_s=wait)
     record = scoring.backtest_record(
-        run, loaded, result, bill, start_cash, fill, benchmark, fractional=fractional, worth=worth
+        run, loaded, result, bill, start_cash, fill, benchmark, fractional=fractional, worth=worth, findings=doubts
     )
     runs.write_backtest(settings.home, record, result, decisions.panel.symbols, settings.now, timeout_s=wait)
     for path, columns in ((equity, runs.equity_columns), (fills, runs.event_columns)):

@@ -289,9 +289,9 @@ def _sheet(record: dict[str, Any], screen: Screen) -> str:
     notes = "".join(f"{one_line(note)}\n" for note in record["notes"])
     body = f"{head}\n{_drawn(columns, [' ', '  '], [], screen, header=False)}"
     sizes = f"\n{_capacity(record['capacity'], screen)}" if record["capacity"] else ""
-    return (
-        body + (f"\n{wording.luck(record['luck'])}" if record["luck"] else "") + sizes + (f"\n{notes}" if notes else "")
-    )
+    luck = f"\n{wording.luck(record['luck'])}" if record["luck"] else ""
+    doubts = "".join(f"{one_line(line)}\n" for line in wording.findings(record["findings"]).splitlines())
+    return body + luck + sizes + (f"\n{notes}" if notes else "") + (f"\n{doubts}" if doubts else "")
 
 
 def _facts(facts: dict[str, str], screen: Screen) -> str:

@@ -9,9 +9,10 @@ It is written as the definition of what a backtest means here. Session by sessio
 2.  Orders decided on the close of t-1 fill at the open of t (``next-open``), at its close (``next-close``), or,
     marked as not tradable, at the very close they were decided on (``same-close``). A symbol without a bar that
     day is not filled: an order lives one day. Sells come before buys. If the cash does not suffice, all buys are
-    scaled by cash over cost, commissions included, and cut again, until it does. Quantities are whole shares
-    unless fractional ones are allowed. The price is moved against the order by the slippage. Where the costs limit an
-    order to a share of the bar's volume, what is beyond it is not filled, and gone like any order after its day.
+    scaled by cash over cost, commissions included, and cut again, until it does; if 64 rounds of that are not
+    enough, by the largest share of them that fits. Quantities are whole shares unless fractional ones are allowed.
+    The price is moved against the order by the slippage. Where the costs limit an order to a share of the bar's
+    volume, what is beyond it is not filled, and gone like any order after its day.
 3.  Fractions of a share left by a split are paid out at the close. Positions are valued at the close; without a
     bar, at the last one, restated for splits since.
 4.  A symbol that has no later bar is closed at its last price when it has been silent for 5 sessions; no
@@ -21,10 +22,11 @@ It is written as the definition of what a backtest means here. Session by sessio
 Of bars within a day, all this is done bar by bar: an order lives one bar, splits and dividends come before the first
 bar of their session, and rule 4 closes at the first bar of the fifth session.
 
-Equity is cash plus positions at every close. In a long-only run cash never goes below zero. What happens on a
-session does not depend on later ones, with one exception that is meant: rule 4 looks ahead whether a silent symbol
-trades again, so that a halt of weeks ends for the holder at the price it reopens at, not before. The same
-functions, called for one session at a time, are the local paper account.
+Equity is cash plus positions at every close. In a long-only run cash never goes below zero, unless the fees of a
+sale are more than it fetches and the cash there is. What happens on a session does not depend on later ones, with one
+exception that is meant: rule 4 looks ahead whether a silent symbol trades again, so that a halt of weeks ends for the
+holder at the price it reopens at, not before. The same functions, called for one session at a time, are the local
+paper account.
 """
 
 from dataclasses import dataclass, field
@@ -34,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketagent.costs import Costs
-from marketagent.execution import Book, after_split, before_open, execute, lending, overnight, total
+from marketagent.execution import Book, after_split, before_open, execute_some, lending, overnight, total
 from marketagent.liquidity import liquidity
 from marketagent.orders import WHOLE, order_quantities
 from marketagent.panel import Array, Panel, Sessions
@@ -243,7 +245,7 @@ class _Run:
             self._fill(t, t - 1, panel.raw.close[t])
         if fractions is not None and fractions.any():
             book.cash += total(fractions * mark)
-            self._write(t, -1, FRACTION, -fractions, mark)
+            self._write(t, FRACTION, -fractions, mark)
         if self.ending[t]:
             self._close_silent(t, mark)
         value = book.shares * mark
@@ -270,10 +272,10 @@ class _Run:
     def _before_open(self, t: int) -> Array:
         panel, held = self.panel, self.book.shares != 0
         split, dividend = panel.split[t], np.where(held & (panel.dividend[t] > 0), panel.dividend[t], 0.0)
-        self._write(t, -1, SPLIT, np.where((split != 1.0) & held, split, 0.0), panel.mark[t])
+        self._write(t, SPLIT, np.where((split != 1.0) & held, split, 0.0), panel.mark[t])
         if self.waiting is not None:
             self.waiting = after_split(self.waiting, split, self.steps)
-        self._write(t, -1, DIVIDEND, np.where(dividend > 0, self.book.shares * split, 0.0), dividend)
+        self._write(t, DIVIDEND, np.where(dividend > 0, self.book.shares * split, 0.0), dividend)
         return before_open(self.book, split, dividend, self.steps)
 
     def _fill(self, t: int, decided: int, price: Array) -> None:
@@ -282,22 +284,26 @@ class _Run:
         if self.traded_in != self.month[t]:
             self.traded_in, self.book.traded = self.month[t], 0.0
         market = liquidity(self.panel, t, self.costs)
-        filled, paid, fees = execute(self.book, self.waiting, price, self.costs, self.steps, market)
-        self.unfilled += int(np.count_nonzero((self.waiting != 0) & (filled == 0)))
-        self._write(t, decided, FILL, filled, paid, fees)
+        ordered = self.waiting.nonzero()[0]
+        columns = ordered[np.isfinite(price[ordered])]
+        filled, paid, fees = execute_some(
+            self.book, columns, self.waiting[columns], price[columns], self.costs, self.steps, market
+        )
+        hit = filled.nonzero()[0]
+        self.unfilled += len(ordered) - len(hit)
+        self._record(t, decided, columns[hit], FILL, filled[hit], paid[hit], fees[hit])
         self.waiting = None
 
     def _close_silent(self, t: int, mark: Array) -> None:
         gone = np.where(self.closes_on == t, self.book.shares, 0.0)
         self.book.cash += total(gone * mark)
         self.book.shares = self.book.shares - gone
-        self._write(t, -1, CLOSED, -gone, mark)
+        self._write(t, CLOSED, -gone, mark)
         self.closed += [self.panel.symbols[n] for n in np.flatnonzero(gone)]
 
-    def _write(self, t: int, decided: int, kind: int, quantity: Array, price: Array, fees: Array | None = None) -> None:
+    def _write(self, t: int, kind: int, quantity: Array, price: Array) -> None:
         hit = quantity.nonzero()[0]
-        paid = None if fees is None else fees[hit]
-        self._record(t, decided, hit, kind, quantity[hit], price[hit], paid)
+        self._record(t, -1, hit, kind, quantity[hit], price[hit])
 
     def _record(
         self,

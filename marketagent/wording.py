@@ -27,6 +27,11 @@ def luck(judged: dict[str, Any]) -> str:
     return f"{words}\n"
 
 
+def findings(found: list[dict[str, Any]]) -> str:
+    """What makes the result doubtful, a line each; nothing for no finding."""
+    return "".join(f"{finding['code']}: {finding['text']}\n" for finding in found)
+
+
 def sweep(record: dict[str, Any]) -> dict[str, str]:
     """What the best of a sweep is worth, a line each by its name."""
     best = " ".join(f"{name}={value}" for name, value in record["best"].items())

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from markets import halted_at_the_end, panel_of, random_market, random_targets
+from markets import barely_dearer, halted_at_the_end, panel_of, random_market, random_targets
 from numpy.testing import assert_array_equal
 from reference import Reference, reference
 
@@ -183,6 +183,37 @@ def test_purchases_leave_room_for_their_commissions() -> None:
     assert events_of(run) == [("fill", 1, 0, 99.0, 10.0)]
     assert run.events.commission.tolist() == [1.0]
     assert run.cash.tolist() == [1000.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "close", "cash", "bought"), [(WHOLE, 20.0, 100.0, 4.0), (FRACTIONAL, 1e6, 5.0, 4e-6)]
+)
+def test_one_share_fewer_is_bought_where_next_to_nothing_is_missing(
+    steps: float, close: float, cash: float, bought: float
+) -> None:
+    # Five steps cost a fifth of a millionth of a millionth too much, less than what cutting to whole ones forgives.
+    panel = panel_of([close, close], opens=[close, close * (1 + 2e-13)])
+    run = run_of(panel, [1.0, NAN], cash=cash, steps=steps)
+    assert [event[3] for event in events_of(run)] == [bought]
+    assert 0 < run.cash[-1] < cash - bought * close * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("steps", [WHOLE, FRACTIONAL])
+def test_as_much_is_bought_as_the_cash_pays_for_however_little_is_missing(steps: float) -> None:
+    bought = 0
+    for seed in range(300):
+        panel, targets, cash = barely_dearer(seed, steps)
+        for costs in (NONE, parse("mine", own={"mine": {"minimum": cash / 3, "ceiling": 0.5}})):
+            run = simulate(targets, panel, costs, cash, steps=steps)
+            agree(
+                run, reference(targets, panel, costs, cash, start=0, fill="next-open", steps=int(steps), band=0), steps
+            )
+            assert run.cash.min() >= 0
+            one, price = np.array([1 / steps]), panel.raw.open[1]
+            if len(price) == 1 and run.unfilled:  # not even one step was to be had
+                assert one * price + costs.commission(one, price) > cash
+            bought += len(run.events)
+    assert bought > 500
 
 
 def test_a_millionth_of_a_share_is_bought_where_fractions_are_allowed() -> None:

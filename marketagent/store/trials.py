@@ -15,6 +15,7 @@ from marketagent.store.database import opened
 from marketagent.store.runs import RUNS
 
 _AT_ONCE = 50_000  # trials in one statement: its columns travel as text
+NEAR = 0.25  # of a parameter's value: what is within is a neighbour
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,33 @@ def record(home: Path, tried: Sequence[Trial], now: datetime, *, timeout_s: floa
             "SELECT sharpe FROM trials WHERE family = ? AND deviation > 0 ORDER BY trial", [tried[0].family]
         ).fetchall()
     return [float(row[0]) for row in found]
+
+
+def nearby(home: Path, trial: Trial, *, timeout_s: float) -> list[float]:
+    """The Sharpe ratios a bar of trials of the same code on the same sessions, whose parameters are nearly those of `trial`.
+
+    Nearly: some of its numbers are otherwise, none by more than a quarter of itself, and everything else is the same.
+    """
+    with opened(home / RUNS, timeout_s=timeout_s) as con:
+        found = con.execute(
+            """
+            SELECT params, sharpe FROM trials
+            WHERE family = ? AND strategy_hash = ? AND first = ? AND last = ? AND deviation > 0 ORDER BY trial
+            """,
+            [trial.family, trial.strategy_hash, trial.first, trial.last],
+        ).fetchall()
+    return [float(sharpe) for params, sharpe in found if _is_near(json.loads(params), trial.params)]
+
+
+def _is_near(params: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    differing = [name for name in own if params.get(name) != own[name]]
+    return bool(differing) and all(_is_close(params.get(name), own[name]) for name in differing)
+
+
+def _is_close(value: object, own: object) -> bool:
+    if isinstance(value, bool) or isinstance(own, bool):
+        return False
+    return isinstance(value, int | float) and isinstance(own, int | float) and abs(value - own) <= NEAR * abs(own)
 
 
 def _columns(rows: Mapping[str, Trial], now: datetime) -> dict[str, tuple[str, list[Any]]]:
