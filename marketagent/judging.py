@@ -1,5 +1,6 @@
 """What a sweep's best combination is worth: the ledger of trials, deflation, overfitting, superiority over a benchmark."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -14,8 +15,10 @@ from marketagent.store.trials import Trial, record
 from marketagent.sweeping import Sweeping
 
 
-def entered(home: Path, run: str, swept: Sweeping, now: datetime, *, timeout_s: float) -> list[float]:
-    """Write every combination that is done down as a trial; returns the Sharpe ratios a bar of all of its family."""
+def entered(
+    home: Path, run: str, swept: Sweeping, numbers: Iterable[int], now: datetime, *, timeout_s: float
+) -> list[float]:
+    """Write the combinations with these `numbers` down as trials; returns the Sharpe ratios a bar of all of their family."""
     by_number, ground = dict(swept.plan.strategies), swept.sweep.ground
     first, last = str(ground.panel.days[ground.start]), str(ground.panel.days[-1])
     tried = [
@@ -30,7 +33,7 @@ def entered(home: Path, run: str, swept: Sweeping, now: datetime, *, timeout_s: 
             last=last,
             moments=swept.tally.moments(number),
         )
-        for number in sorted(swept.sweep.done)
+        for number in sorted(numbers)
     ]
     return record(home, tried, now, timeout_s=timeout_s) if tried else []
 

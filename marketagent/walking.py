@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from marketagent import grid, metrics, progress, show, sweeping
+from marketagent import grid, metrics, show, sweeping
 from marketagent.backtest import Backtest
 from marketagent.catalog import Loaded, blame
 from marketagent.costs import Costs
@@ -23,7 +22,7 @@ from marketagent.records import WalkForward
 from marketagent.robustness import walk
 from marketagent.robustness.walk import Asked, Fold
 from marketagent.scoring import View, start_row
-from marketagent.simulate import simulate
+from marketagent.store.trials import Trial
 from marketagent.sweeping import Sweeping
 
 # Sessions from a decision to the first return that it earns, by how it is filled: what --purge is by itself.
@@ -53,11 +52,10 @@ class Walked:
         """Those of all combinations."""
         return [number for number, _ in self.swept.plan.strategies]
 
-    @property
-    def params(self) -> dict[str, Any]:
-        """What was tried, as the ledger of trials tells one run from another."""
+    def trial(self, trial: Trial) -> Trial:
+        """`trial`, the one of the whole run, with the parameters that tell it from another walk-forward."""
         asked = {"walk_forward": self.asked.text, "purge": self.asked.purge, "embargo": self.asked.embargo}
-        return {**self.swept.params, **asked, "grid": self._grid}
+        return replace(trial, params={**self.swept.params, **asked, "grid": self._grid})
 
     def labelled(self, record: BacktestRecord) -> BacktestRecord:
         """`record` as one that is judged out of sample."""
@@ -156,15 +154,11 @@ def walked(
     """
     start = start_row(panel, first)
     folds = walk.folds(panel.days, start, asked)
-    known = import_module("marketagent.kernel").CHARGED
-    plain = bool(costs.unknown_to(known))
     swept = sweeping.prepared(
-        home, loaded, axes, panel, view, Costs(name="none") if plain else costs, cash, first=first, fill=fill,
-        fractional=fractional, timeout_s=timeout_s, edges=walk.edges_of(folds, start, len(panel.sessions)),
+        home, loaded, axes, panel, view, costs, cash, first=first, fill=fill, fractional=fractional,
+        timeout_s=timeout_s, edges=walk.edges_of(folds, start, len(panel.sessions)),
     )  # fmt: skip
-    if plain:
-        _play_plainly(swept, costs)
-    elif interruption := swept.work():
+    if interruption := swept.work():
         raise interruption
     chosen, sharpes = _choices(swept, folds, start)
     by_number, sweep = dict(swept.plan.strategies), swept.sweep
@@ -175,21 +169,6 @@ def walked(
     return Walked(asked, swept, folds, chosen, sharpes, decisions)
 
 
-def _play_plainly(swept: Sweeping, costs: Costs) -> None:
-    """Play the combinations on the plain simulation, which knows all costs."""
-    ground, total = swept.sweep.ground, len(swept.plan.strategies)
-    with blame(swept.loaded.file, swept.loaded.kind), progress.bar("walk-forward") as tell:
-        for done, (number, strategy) in enumerate(swept.plan.strategies, start=1):
-            targets = decide(strategy, ground.panel, swept.sweep.opinions).targets
-            run = simulate(
-                targets, ground.panel, costs, ground.cash, start=ground.start, fill=ground.fill, steps=ground.steps,
-                band=strategy.band,
-            )  # fmt: skip
-            swept.tally.watch(number, run.equity)
-            if tell is not None:
-                tell(done, total)
-
-
 def _choices(swept: Sweeping, folds: Sequence[Fold], start: int) -> tuple[list[int], list[float]]:
     """For each fold the number of the combination that is best in training, and its Sharpe ratio a bar there."""
     tally = swept.tally
@@ -198,7 +177,7 @@ def _choices(swept: Sweeping, folds: Sequence[Fold], start: int) -> tuple[list[i
     for fold in folds:
         blocks = fold.blocks(tally.edges, start)
         sharpes = tally.sharpes(blocks)
-        best = walk.best_of(sharpes, (tally.squares[:, blocks] > 0).any(axis=1))
+        best = walk.best_of(sharpes, tally.squares @ blocks.astype(np.float64))
         chosen.append(numbers[best])
         found.append(float(sharpes[best]))
     return chosen, found

@@ -11,10 +11,10 @@ def slippage(record: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def luck(judged: dict[str, Any]) -> str:
-    """What the Sharpe ratio is worth after all that was tried, and its intervals."""
+def luck(judged: dict[str, Any], where: str = "in sample") -> str:
+    """What the Sharpe ratio is worth after all that was tried, and its intervals; `where` it was judged."""
     one = "the only trial" if judged["trials"] < 2 else f"one of {judged['trials']:,} trials"
-    words = f"in sample, {one} of this strategy here"
+    words = f"{where}, {one} of this strategy here"
     if judged["deflated_sharpe"] is None:
         return f"{words}: too few returns to tell skill from luck\n"
     words += f"; a true sharpe above 0: {judged['probabilistic_sharpe']:.1%} probable"
@@ -30,6 +30,17 @@ def luck(judged: dict[str, Any]) -> str:
 def findings(found: list[dict[str, Any]]) -> str:
     """What makes the result doubtful, a line each; nothing for no finding."""
     return "".join(f"{finding['code']}: {finding['text']}\n" for finding in found)
+
+
+def walk_forward(record: dict[str, Any]) -> str:
+    """How a run was refitted, and what was left of its Sharpe ratio out of sample."""
+    walk, sharpe = record["walk_forward"], record["metrics"].get("sharpe")
+    grid = " x ".join(f"{len(values)} {name}" for name, values in walk["grid"].items()) or "nothing to choose"
+    words = f"{walk['lengths']}, purge {walk['purge']}, embargo {walk['embargo']}: {walk['folds']} windows,"
+    words += f" the best of {walk['combinations']} combinations ({grid}) in each, judged out of sample"
+    if walk["in_sample_sharpe"] is not None and sharpe is not None:
+        words += f"; sharpe {walk['in_sample_sharpe']:.2f} in sample, {sharpe:.2f} out of sample"
+    return words + (f": efficiency {walk['efficiency']:.0%}" if walk["efficiency"] is not None else "")
 
 
 def sweep(record: dict[str, Any]) -> dict[str, str]:

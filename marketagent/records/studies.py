@@ -49,6 +49,47 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WalkForward:
+    """How a backtest was refitted: of `combinations` the best in each of `folds` training windows traded the test window
+    after it. `lengths` are those of both, `purge` and `embargo` sessions, `grid` the values that were tried.
+
+    `in_sample_sharpe` is the mean of what was chosen in the training windows; `efficiency` the Sharpe ratio out of sample
+    over it (None where it is not above 0).
+    """
+
+    lengths: str
+    purge: int
+    embargo: int
+    folds: int
+    combinations: int
+    grid: dict[str, list[Any]]
+    in_sample_sharpe: float | None
+    efficiency: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """One window of a walk-forward: the combination (`params`, those in `swept` vary) with the best Sharpe ratio from
+    `train_first` to `train_last`, and how it did from `first` to `last`, which it was not chosen by."""
+
+    run: str
+    fold: int
+    strategy: str
+    train_first: str
+    train_last: str
+    first: str
+    last: str
+    params: dict[str, Any]
+    swept: list[str]
+    combinations: int
+    in_sample_sharpe: float | None
+    sharpe: float | None
+    total_return: float | None
+    judged: Literal["out of sample"] = "out of sample"
+    kind: Literal["fold"] = "fold"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Backtest:
     """One simulated run: what was run, on what, and how it did. Metrics without a value are None; `bars` within the
     `sessions` are counted where `timeframe` is not 1d.
@@ -56,6 +97,8 @@ class Backtest:
     Of the metrics, `break_even_bps` is the flat cost, in basis points of every traded value, at which the run's gain over
     its cash, or over the benchmark if there is one, is gone; 0 where there is none without any cost. `slippage_bps` is
     what is fixed of the `slippage`, rates are a year's. `capacity` is the run at other account sizes, if it was asked for.
+    It is `judged` in sample, by sessions that whoever chose its parameters could have looked at, unless `walk_forward`
+    says how they were chosen: `params` are then those that do not vary.
     """
 
     run: str
@@ -84,6 +127,8 @@ class Backtest:
     capacity: list[AccountSize] = field(default_factory=list)
     luck: Luck | None = None
     findings: list[Finding] = field(default_factory=list)
+    judged: Literal["in sample", "out of sample"] = "in sample"
+    walk_forward: WalkForward | None = None
     kind: Literal["backtest"] = "backtest"
 
 

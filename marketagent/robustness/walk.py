@@ -73,7 +73,7 @@ class Fold:
         """(B,): which blocks between `edges`, counted from row `start`, are in the training window."""
         begins = edges[:-1] + start
         inside = [(first <= begins) & (begins < last) for first, last in self.train]
-        return np.logical_or.reduce(inside)
+        return np.asarray(np.any(inside, axis=0))
 
 
 def asked(text: str, purge: int, embargo: int) -> Asked:
@@ -133,10 +133,10 @@ def edges_of(found: Sequence[Fold], start: int, end: int) -> NDArray[np.int64]:
     return np.array(sorted(marks), dtype=np.int64) - start
 
 
-def best_of(sharpes: Array, moved: NDArray[np.bool_]) -> int:
-    """The place of the highest of `sharpes` (M,), the first of equal ones, among the combinations that traded at all; the
-    first of all, if none did."""
-    return int(np.where(moved, sharpes, -np.inf).argmax())
+def best_of(sharpes: Array, squares: Array) -> int:
+    """The place of the highest of `sharpes` (M,), the first of equal ones, among the combinations whose returns have any
+    sum of `squares`: those that traded at all. The first of all, if none did."""
+    return int(np.where(squares > 0, sharpes, -np.inf).argmax())
 
 
 def stitched(
