@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from marketagent import catalog, grid, judging, options, pipe, scoring, show, sweeping, walking
+from marketagent import catalog, grid, judging, nulling, options, pipe, scoring, show, sweeping, walking
 from marketagent import home as homes
 from marketagent.backtest import backtest
 from marketagent.config import Settings
@@ -44,6 +44,9 @@ def run(
     embargo: Annotated[
         int | None, typer.Option("--embargo", min=0, help="Sessions after a test left out of later training.")
     ] = None,
+    null: Annotated[
+        int, typer.Option("--null", min=0, max=100_000, help="Against so many runs of random entries, e.g. 200.")
+    ] = 0,
     fill: Annotated[str, typer.Option("--fill", help="next-open, next-close or same-close.")] = "next-open",
     fractional: options.Fractional = False,
     timeframe: options.Timeframe = DAY,
@@ -101,7 +104,7 @@ def run(
     else:
         panel = view.panel(settings.home, given.symbols or None, timeout_s=wait)
         if windows is None:
-            for option, value in (("--equity", equity), ("--fills", fills)):
+            for option, value in (("--equity", equity), ("--fills", fills), ("--null", null or None)):
                 if value is not None:
                     raise UsageError(f"{option} is of one run, and --set has several values; leave one of them out")
             sweep = sweeping.prepared(
@@ -130,7 +133,12 @@ def run(
     if walked is not None:
         judging.entered(settings.home, run, walked.swept, walked.numbers, settings.now, timeout_s=wait)
         trial = walked.trial(trial)
-    worth = scoring.judged_luck(settings.home, trial, result, bootstrap, settings.now, timeout_s=wait)
+    chance = None
+    if null:
+        chance = nulling.tested(
+            settings.home, result, bill, start_cash, null, start=start, fill=fill, fractional=fractional
+        )
+    worth = scoring.judged_luck(settings.home, trial, result, bootstrap, settings.now, timeout_s=wait, chance=chance)
     doubts = scoring.criticised(settings.home, trial, result, start_cash, view, timeout_s=wait)
     record = scoring.backtest_record(
         run, loaded, result, bill, start_cash, fill, benchmark, fractional=fractional, worth=worth, findings=doubts

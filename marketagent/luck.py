@@ -66,6 +66,15 @@ class Intervals:
     cagr_high: float
 
 
+@dataclass(frozen=True)
+class Chance:
+    """Of so many `runs` of random entries: the middle annual Sharpe ratio, and `p`, the share that did at least as well."""
+
+    runs: int
+    sharpe: float
+    p: float
+
+
 def moments(returns: Array) -> Moments:
     """The moments of `returns` (T,); zeros where they never differ, or where there are fewer than two."""
     if len(returns) < 2 or np.ptp(returns) == 0:

@@ -238,7 +238,16 @@ def trial_of(run: str, loaded: Loaded, result: Backtest) -> Trial:
     )
 
 
-def judged_luck(home: Path, trial: Trial, result: Backtest, samples: int, now: datetime, *, timeout_s: float) -> Luck:
+def judged_luck(
+    home: Path,
+    trial: Trial,
+    result: Backtest,
+    samples: int,
+    now: datetime,
+    *,
+    timeout_s: float,
+    chance: luck.Chance | None = None,
+) -> Luck:
     """Write the run down as a trial of its family, and say what its Sharpe ratio is worth among them.
 
     With `samples`, also the intervals of so many bootstrap samples: from the same returns always the same.
@@ -253,6 +262,9 @@ def judged_luck(home: Path, trial: Trial, result: Backtest, samples: int, now: d
         best_by_luck=verdict.by_luck * a_year**0.5,
         probabilistic_sharpe=verdict.probabilistic,
         deflated_sharpe=verdict.deflated,
+        null_runs=chance.runs if chance else 0,
+        null_sharpe=chance.sharpe if chance else None,
+        null_p=chance.p if chance else None,
         **intervals,
     )
 

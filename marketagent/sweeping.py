@@ -33,6 +33,7 @@ from marketagent.store.sweeps import Swept, write_sweep
 from marketagent.timeframes import bars_a_session
 
 if TYPE_CHECKING:
+    from marketagent.replay import Ground
     from marketagent.robustness.tally import Tally
     from marketagent.sweep import Plan, Sweep
 
@@ -199,14 +200,21 @@ def prepared(
     sweeps, replay, tallies = _compiled(home)
     with blame(loaded.file, loaded.kind):
         plan = sweeps.plan(loaded.kind, axes)
-    ground = replay.Ground(panel, costs, cash, start, fill, steps)
+    played_on = replay.Ground(panel, costs, cash, start, fill, steps)
     numbers, bars = [number for number, _ in plan.strategies], len(panel.sessions) - start
     tally = tallies.Tally(numbers, tallies.even_edges(bars, len(numbers)) if edges is None else edges, cash)
     close = read_benchmark(home, panel, benchmark, view, timeout_s=timeout_s)
     compared = None
     if benchmark is not None and close is not None:
         compared = benchmark, np.add.reduceat(benchmark_returns(close, start), tally.edges[:-1])
-    return Sweeping(loaded, axes, plan, sweeps.Sweep(ground, opinions, tally.watch), tally, compared)
+    return Sweeping(loaded, axes, plan, sweeps.Sweep(played_on, opinions, tally.watch), tally, compared)
+
+
+def ground(home: Path, panel: Panel, costs: Costs, cash: float, start: int, fill: str, steps: float) -> "Ground":
+    """What the compiled simulation plays any targets on; what it needs is compiled when it is new here."""
+    _, replay, _ = _compiled(home)
+    made: Ground = replay.Ground(panel, costs, cash, start, fill, steps)
+    return made
 
 
 def _compiled(home: Path) -> tuple[Any, Any, Any]:

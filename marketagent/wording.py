@@ -24,6 +24,9 @@ def luck(judged: dict[str, Any], where: str = "in sample") -> str:
         sharpe = f"{judged['sharpe_low']:.2f} .. {judged['sharpe_high']:.2f}"
         cagr = f"{judged['cagr_low']:.1%} .. {judged['cagr_high']:.1%}"
         words += f"\n95 % of {judged['samples']:,} bootstrap samples: sharpe {sharpe}, cagr {cagr}"
+    if judged.get("null_runs"):
+        words += f"\nof {judged['null_runs']:,} runs of random entries {judged['null_p']:.1%} did at least as well"
+        words += f" (p); their middle sharpe is {judged['null_sharpe']:.2f}"
     return f"{words}\n"
 
 

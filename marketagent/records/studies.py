@@ -24,7 +24,8 @@ class Luck:
     """How much of a backtest's Sharpe ratio may be luck, in sample: its `trials` are all that were run of its family.
 
     `best_by_luck` is the annual Sharpe ratio that the best of so many would have without any skill. The probabilities are
-    that the true ratio is above 0, and above that. Intervals (95 %, stationary bootstrap) are there if they were asked for.
+    that the true ratio is above 0, and above that. Intervals (95 %, stationary bootstrap) are there if they were asked for;
+    so are `null_runs` of random entries, their median annual Sharpe ratio and the share that did at least as well.
     """
 
     trials: int
@@ -36,6 +37,9 @@ class Luck:
     sharpe_high: float | None = None
     cagr_low: float | None = None
     cagr_high: float | None = None
+    null_runs: int = 0
+    null_sharpe: float | None = None
+    null_p: Share | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
