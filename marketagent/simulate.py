@@ -95,7 +95,7 @@ def silent_from(panel: Panel) -> NDArray[np.int64]:
     after it; T or more where that is yet to come, -1 for a symbol without any bar."""
     if not len(panel.sessions):
         return np.full(panel.shape[1], -1)
-    final, number = panel.last_bar[-1], panel.session_number
+    final, number = panel.final_bar, panel.session_number
     row = np.searchsorted(number, number[np.maximum(final, 0)] + SILENT_SESSIONS)
     return np.where(final >= 0, row, -1)
 
@@ -145,9 +145,9 @@ class _Run:
         # What each row looks up is a list: one number out of an array costs more than the arithmetic on it.
         turns = np.append(np.flatnonzero(self.deciding | self.ending), length)
         self.turns: list[int] = turns[np.searchsorted(turns, np.arange(length + 1))].tolist()  # the first from a row on
-        rows, self.split_columns = np.nonzero(panel.split != 1.0)
-        self.split_rows, self.splits = rows, _starts(rows, length)
-        self.pay_rows, self.pay_columns = np.nonzero(panel.dividend > 0)
+        self.split_rows, self.split_columns = panel.splits
+        self.splits = _starts(self.split_rows, length)
+        self.pay_rows, self.pay_columns = panel.dividends
         self.dividends, self.pays = panel.dividend[self.pay_rows, self.pay_columns], _starts(self.pay_rows, length)
         self.month = panel.sessions.astype("datetime64[M]")
         self.traded_in = np.datetime64("NaT")
@@ -223,11 +223,14 @@ class _Run:
         first, last = self.pays[t], self.pays[turn]
         if first == last:
             return np.zeros(turn - t)
-        rows, columns = self.pay_rows[first:last], self.pay_columns[first:last]
-        shares, price = self.book.shares[columns], self.dividends[first:last]
+        shares = self.book.shares[self.pay_columns[first:last]]
         hit = shares.nonzero()[0]
-        self._record(rows[hit], -1, columns[hit], DIVIDEND, shares[hit], price[hit])
-        return np.bincount(rows - t, weights=shares * price, minlength=turn - t).astype(np.float64)
+        if not len(hit):
+            return np.zeros(turn - t)
+        rows, shares = self.pay_rows[first:last][hit], shares[hit]
+        columns, price = self.pay_columns[first:last][hit], self.dividends[first:last][hit]
+        self._record(rows, -1, columns, DIVIDEND, shares, price)
+        return np.bincount(rows - t, weights=shares * price, minlength=turn - t)
 
     def _session(self, t: int) -> None:
         panel, book = self.panel, self.book
