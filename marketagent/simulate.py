@@ -230,7 +230,7 @@ class _Run:
         rows, shares = self.pay_rows[first:last][hit], shares[hit]
         columns, price = self.pay_columns[first:last][hit], self.dividends[first:last][hit]
         self._record(rows, -1, columns, DIVIDEND, shares, price)
-        return np.bincount(rows - t, weights=shares * price, minlength=turn - t)
+        return np.asarray(np.bincount(rows - t, weights=shares * price, minlength=turn - t), dtype=np.float64)
 
     def _session(self, t: int) -> None:
         panel, book = self.panel, self.book
