@@ -36,11 +36,14 @@ def order_quantities(targets: Array, shares: Array, close: Array, equity: float,
     """
     if not equity > 0:
         return np.zeros(len(targets))
+    orders = np.zeros(len(targets))
+    some = np.flatnonzero((targets == targets) & ((targets != 0) | (shares != 0)))  # the others have nothing to trade
+    targets, shares, close = targets[some], shares[some], close[some]
     wanted_value = targets * equity
-    with np.errstate(invalid="ignore"):  # NaN targets and closes are left alone on the next lines
+    with np.errstate(invalid="ignore"):  # NaN closes are left alone on the next lines
         wanted = cut(wanted_value / close, steps)
-        near = np.abs(wanted_value - shares * close) < band * np.abs(wanted_value)
+        alone = np.isnan(close) | (np.abs(wanted_value - shares * close) < band * np.abs(wanted_value))
         if band >= 1:
-            near |= shares * targets > 0
-    alone = np.isnan(targets) | np.isnan(close) | near
-    return np.where(alone, 0.0, snap(wanted - shares, steps))
+            alone |= shares * targets > 0
+    orders[some] = np.where(alone, 0.0, snap(wanted - shares, steps))
+    return orders

@@ -139,6 +139,7 @@ class _Run:
         self.closed: list[str] = []
         self.unfilled = 0
         self.deciding: NDArray[np.bool_] = np.asarray(np.isfinite(targets).any(axis=1))
+        self.goes_short = bool((targets < 0).any())  # else nothing can be sold that is not held
         self.closes_on = silent_from(panel)
         self.ending = np.zeros(length, dtype=bool)
         self.ending[self.closes_on[(self.closes_on >= 0) & (self.closes_on < length)]] = True
@@ -199,7 +200,7 @@ class _Run:
         self.book.cash = float(cash[-1])
         self.cash[t:turn] = cash
         self.equity[t:turn] = cash + worth
-        self.exposure[t:turn] = row_total(np.abs(value)) if (value < 0).any() else worth
+        self.exposure[t:turn] = row_total(np.abs(value)) if self.goes_short else worth
 
     def _nights(self, t: int, dividends: Array) -> Array:
         """Cash of the rows from `t` on, one by one: interest is charged on what was charged before."""
@@ -263,7 +264,7 @@ class _Run:
                 worth = total(value)
         self.cash[t] = book.cash
         self.equity[t] = book.cash + worth
-        self.exposure[t] = total(np.abs(value)) if (value < 0).any() else worth
+        self.exposure[t] = total(np.abs(value)) if self.goes_short else worth
 
     def _is_splitting(self, t: int) -> bool:
         """Whether a split of row `t` is of anything held or ordered."""
