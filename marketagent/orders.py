@@ -38,12 +38,25 @@ def order_quantities(targets: Array, shares: Array, close: Array, equity: float,
         return np.zeros(len(targets))
     orders = np.zeros(len(targets))
     some = np.flatnonzero((targets == targets) & ((targets != 0) | (shares != 0)))  # the others have nothing to trade
-    targets, shares, close = targets[some], shares[some], close[some]
-    wanted_value = targets * equity
-    with np.errstate(invalid="ignore"):  # NaN closes are left alone on the next lines
-        wanted = cut(wanted_value / close, steps)
-        alone = np.isnan(close) | (np.abs(wanted_value - shares * close) < band * np.abs(wanted_value))
-        if band >= 1:
-            alone |= shares * targets > 0
-    orders[some] = np.where(alone, 0.0, snap(wanted - shares, steps))
+    orders[some] = _sized(targets[some], shares[some], close[some], equity, band, steps)
     return orders
+
+
+def first_order(targets: Array, shares: Array, close: Array, equity: Array, *, band: float, steps: float) -> int:
+    """The first of the rows of `targets` (T, N) and `close` (T, N) that orders anything, T if none does.
+
+    The account holds the same `shares` (N,) on all of them, and is worth `equity` (T,).
+    """
+    trades = (_sized(targets, shares, close, equity[:, None], band, steps) != 0).any(axis=1) & (equity > 0)
+    return int(trades.argmax()) if trades.any() else len(trades)
+
+
+def _sized(targets: Array, shares: Array, close: Array, equity: float | Array, band: float, steps: float) -> Array:
+    wanted_value = targets * equity
+    with np.errstate(invalid="ignore"):  # NaN targets and closes are left alone on the next lines
+        wanted = cut(wanted_value / close, steps)
+        near = np.abs(wanted_value - shares * close) < band * np.abs(wanted_value)
+        if band >= 1:
+            near |= shares * targets > 0
+    alone = np.isnan(targets) | np.isnan(close) | near
+    return np.where(alone, 0.0, snap(wanted - shares, steps))
