@@ -34,7 +34,7 @@ bench: setup
 
 # Beside other backtesters, which are installed into an environment of their own.
 bench-peers: setup $(PEERS)/.installed
-	@for file in benchmarks/peers.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in benchmarks/peers.py benchmarks/correctness.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 $(PEERS)/.installed: benchmarks/peers.txt constraints.txt
 	$(PYTHON) -m venv $(PEERS)

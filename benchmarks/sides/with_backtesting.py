@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 from backtesting import Backtest, Strategy
-from backtesting.test import SMA
+from backtesting.lib import crossover
+from backtesting.test import GOOG, SMA
 from harness import serve
 
 
@@ -13,6 +14,54 @@ def one_asset(data: SimpleNamespace) -> dict[str, Any]:
     backtest = Backtest(framed(data), crossing(data), cash=data.cash, commission=data.fee)
     stats = backtest.run(fast=data.fast, slow=data.slow)
     return {"equity": stats["Equity Final [$]"], "trades": stats["# Trades"], "sharpe": stats["Sharpe Ratio"]}
+
+
+def goog(data: SimpleNamespace) -> dict[str, Any]:
+    """The prices that the package ships for its tests: Google by day, 2004 to 2013."""
+    prices = {name.lower(): GOOG[name].tolist() for name in GOOG.columns}
+    return {**prices, "sessions": [str(day.date()) for day in GOOG.index]}
+
+
+def shipped(data: SimpleNamespace) -> dict[str, Any]:
+    """SmaCross as in the package's own test: all in at the next open, long or short, and never out of the market."""
+    stats = {final: Backtest(GOOG, SmaCross, finalize_trades=final).run() for final in (False, True)}
+    return {
+        "equity": stats[False]["Equity Final [$]"],
+        "finalized": stats[True]["Equity Final [$]"],
+        "drawdown": stats[False]["Max. Drawdown [%]"] / 100,
+        "cagr": stats[False]["Return (Ann.) [%]"] / 100,
+        "sharpe": stats[False]["Sharpe Ratio"],
+        "last_size": int(stats[True]["_trades"]["Size"].iloc[-1]),
+    }
+
+
+def long_only(data: SimpleNamespace) -> dict[str, Any]:
+    stats = Backtest(GOOG, LongOnly, commission=data.fee).run()
+    return {"equity": stats["Equity Final [$]"]}
+
+
+class SmaCross(Strategy):
+    fast, slow = 10, 30
+
+    def init(self) -> None:
+        self.fast_ma = self.I(SMA, self.data.Close, self.fast)
+        self.slow_ma = self.I(SMA, self.data.Close, self.slow)
+
+    def next(self) -> None:
+        if crossover(self.fast_ma, self.slow_ma):
+            self.position.close()
+            self.buy()
+        elif crossover(self.slow_ma, self.fast_ma):
+            self.position.close()
+            self.sell()
+
+
+class LongOnly(SmaCross):
+    def next(self) -> None:
+        if crossover(self.fast_ma, self.slow_ma):
+            self.buy()
+        elif crossover(self.slow_ma, self.fast_ma):
+            self.position.close()
 
 
 def crossing(data: SimpleNamespace) -> type[Strategy]:
@@ -45,4 +94,4 @@ def framed(data: SimpleNamespace) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    serve("backtesting", {"one_asset": one_asset})
+    serve("backtesting", {work.__name__: work for work in (one_asset, goog, shipped, long_only)})

@@ -25,6 +25,17 @@ def one_asset(data: SimpleNamespace) -> dict[str, Any]:
     return {"equity": float(result.strategy.values.iloc[-1]), "sharpe": float(result.stats.daily_sharpe)}
 
 
+def orders(data: SimpleNamespace) -> dict[str, Any]:
+    """Target weights, sized and filled at the close of their row."""
+    index = pd.DatetimeIndex(data.sessions)
+    names = [f"S{n:03}" for n in range(data.close.shape[1])]
+    due = np.isfinite(data.targets).any(axis=1)
+    weights = pd.DataFrame(data.targets[due], index[due], names)
+    fees = lambda shares, price: abs(shares) * price * data.fee  # noqa: E731  # as its users write it
+    result = traded(data, pd.DataFrame(data.close, index, names), weights, fees)
+    return {"equity": float(result.strategy.values.iloc[-1]), "sharpe": float(result.stats.daily_sharpe)}
+
+
 def portfolio(data: SimpleNamespace) -> dict[str, Any]:
     index = pd.DatetimeIndex(data.sessions)
     names = [f"S{n:03}" for n in range(data.close.shape[1])]
@@ -49,4 +60,4 @@ def traded(data: SimpleNamespace, prices: pd.DataFrame, weights: pd.DataFrame, f
 
 
 if __name__ == "__main__":
-    serve("bt", {"one_asset": one_asset, "portfolio": portfolio})
+    serve("bt", {"one_asset": one_asset, "portfolio": portfolio, "orders": orders})

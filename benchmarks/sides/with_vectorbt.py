@@ -59,6 +59,29 @@ def sweep_shared(data: SimpleNamespace) -> dict[str, Any]:
     return {"equity": np.vstack(found)[:, 0].tolist()}
 
 
+def orders(data: SimpleNamespace) -> dict[str, Any]:
+    """`from_orders` by its plainest rule: target percentages, sized and filled at the price of the row."""
+    index = pd.DatetimeIndex(data.sessions)
+    pf = vbt.Portfolio.from_orders(
+        pd.Series(data.close, index),
+        size=data.targets,
+        size_type="targetpercent",
+        price=data.open,
+        size_granularity=1 if data.whole else None,
+        fees=data.fee,
+        slippage=data.slippage,
+        init_cash=data.cash,
+        freq="1D",
+    )
+    year = {"year_freq": "252 days"}
+    return {
+        "equity": float(pf.value().iloc[-1]),
+        "drawdown": float(pf.max_drawdown()),
+        "sharpe": float(pf.sharpe_ratio(**year)),
+        "sortino": float(pf.sortino_ratio(**year)),
+    }
+
+
 def traded(data: SimpleNamespace, close: Any, opened: Any, above: Any, part: float | None = None, **more: Any) -> Any:
     """In from the first close above, out at the next one below; each filled at the open of the session after."""
     before = above.shift(1, fill_value=False)
@@ -137,4 +160,13 @@ def portfolio(data: SimpleNamespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    serve("vectorbt", {"one_asset": one_asset, "sweep": sweep, "sweep_shared": sweep_shared, "portfolio": portfolio})
+    serve(
+        "vectorbt",
+        {
+            "one_asset": one_asset,
+            "sweep": sweep,
+            "sweep_shared": sweep_shared,
+            "portfolio": portfolio,
+            "orders": orders,
+        },
+    )
