@@ -21,9 +21,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs from a bare checkout
 sys.path.insert(0, str(Path(__file__).resolve().parent / "sides"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import numpy as np
+import recorded
 from peers import IBKR, PEERS, Side, run, weekly, write
+from recorded import crossings
 from with_ma import costs_of, crossing, panel_of
 
 from marketagent import metrics
@@ -62,6 +65,7 @@ def main() -> int:
         print(f"the peers are not installed: make bench-peers (no {PEERS.parent.parent.name})")
         return 0
     with tempfile.TemporaryDirectory() as folder:
+        stale = outdated(Path(folder))
         rows = [*of_goog(Path(folder)), *of_fees(), *of_slippage()]
     rows += of_factors(asked.lean) if asked.lean else []
     print("| whose | what | theirs | ours | left | why they differ |\n|---|---|---:|---:|---:|---|")
@@ -70,13 +74,43 @@ def main() -> int:
     wrong = [row for row in rows if not abs(row.left) <= row.allowed]
     for row in wrong:
         print(f"{row.peer}: {row.case}: {row.left!r} is left; allowed is {row.allowed:g}", file=sys.stderr)
-    return 1 if wrong else 0
+    print(
+        f"\nof the {len(recorded.RECORDED)} figures recorded for the tests, out of date: {', '.join(stale) or 'none'}"
+    )
+    return 1 if wrong or stale else 0
 
 
 def line(row: Row) -> str:
     shown = (lambda value: f"{value:,.2f}") if row.allowed == CENT else (lambda value: f"{value:.6f}")
     left = "0" if abs(row.left) <= row.allowed else f"{row.left:.1e}"
     return f"| {row.peer} | {row.case} | {shown(row.theirs)} | {shown(row.ours)} | {left} | {row.why} |"
+
+
+def outdated(folder: Path) -> list[str]:
+    """The names of the figures in tests/recorded.py that the peers do not compute any more."""
+    one, market, terms = recorded.one(), recorded.market(), recorded.TERMS
+    targets = crossings(one["close"], 0.0)
+    delayed = {**one, "targets": np.append(np.nan, targets[:-1])}
+    single = write(folder / "one.npz", one, {**terms, "slippage": 0.0})
+    column = {**one, "close": one["close"][:, None], "targets": targets[:, None]}
+    three = {**market, "targets": recorded.weekly()}
+    found = {
+        "backtesting.py, long and short": asked_of("backtesting", "shipped", single)["equity"],
+        "backtesting.py, long only, 0.2 %": asked_of("backtesting", "long_only", single)["equity"],
+        "bt, the close, 0.2 %": asked_of("bt", "orders", write(folder / "bt.npz", column, terms))["equity"],
+    }
+    for peer in ("backtesting.py", "vectorbt", "pybroker", "raptorbt"):
+        found[f"{peer}, the next open"] = asked_of(peer.removesuffix(".py"), "one_asset", single)["equity"]
+    whole, parts = (write(folder / f"{kind}.npz", delayed, {**terms, "whole": kind}) for kind in (True, False))
+    for name, value in asked_of("vectorbt", "orders", whole).items():
+        more = {"equity": "", "drawdown": ", max_drawdown"}.get(name, f", {name}")
+        found[f"vectorbt, from_orders in whole shares{more}"] = value
+    found["vectorbt, from_orders in fractions"] = asked_of("vectorbt", "orders", parts)["equity"]
+    free = write(folder / "free.npz", three, {**terms, "fee": 0.0})
+    found["bt, three symbols weekly at the close"] = asked_of("bt", "orders", free)["equity"]
+    paid = write(folder / "paid.npz", three, {**terms, **IBKR, "max_orders": three["targets"].size})
+    found["vectorbt, three symbols weekly, IBKR"] = asked_of("vectorbt", "portfolio", paid)["equity"]
+    return [name for name, value in recorded.RECORDED.items() if abs(found[name] / value - 1) > RATIO]
 
 
 def of_goog(folder: Path) -> Iterator[Row]:
@@ -96,7 +130,7 @@ def of_goog(folder: Path) -> Iterator[Row]:
 def of_backtesting(data: SimpleNamespace, path: Path) -> Iterator[Row]:
     """Its own test case. It sizes at the price it fills at: the open, which is a bar of its own for us."""
     shipped = asked_of("backtesting", "shipped", path)
-    run = at_the_open(data, crossed(data, -1.0), Costs(name="none"))
+    run = at_the_open(data, crossings(data.close, -1.0), Costs(name="none"))
     returns = metrics.session_returns(run.equity[1::2], data.cash)
     name = "backtesting.py"
     yield Row(name, "GOOG, SmaCross as in its test: final equity", shipped["equity"], float(run.equity[-1]))
@@ -115,7 +149,7 @@ def of_backtesting(data: SimpleNamespace, path: Path) -> Iterator[Row]:
     yield Row(name, "the same: return a year", shipped["cagr"], *their_cagr(returns), allowed=RATIO)
     yield Row(name, "the same: Sharpe ratio", shipped["sharpe"], *their_sharpe(returns), allowed=RATIO)
     found = asked_of("backtesting", "long_only", path)
-    run = at_the_open(data, crossed(data, 0.0), costs_of(data))
+    run = at_the_open(data, crossings(data.close, 0.0), costs_of(data))
     yield Row(name, "GOOG, long only, 0.2 % commission: final equity", found["equity"], float(run.equity[-1]))
 
 
@@ -160,10 +194,10 @@ def of_vectorbt(data: SimpleNamespace, folder: Path, goog: dict[str, Any]) -> It
         (False, 0.002, 0.0, "fractions of a share, 0.2 %"),
     ):
         terms = {**TERMS, "fee": fee, "slippage": slippage, "whole": whole}
-        targets = np.append(np.nan, crossed(data, 0.0)[:-1])
+        targets = np.append(np.nan, crossings(data.close, 0.0)[:-1])
         found = asked_of("vectorbt", "orders", write(folder / "orders.npz", {**goog, "targets": targets}, terms))
         costs = costs_of(SimpleNamespace(**terms))
-        run = at_the_open(data, crossed(data, 0.0), costs, steps=WHOLE if whole else FRACTIONAL)
+        run = at_the_open(data, crossings(data.close, 0.0), costs, steps=WHOLE if whole else FRACTIONAL)
         returns = metrics.session_returns(run.equity[1::2], data.cash)
         yield Row(
             "vectorbt", f"GOOG, from_orders, all in, {case}: final equity", found["equity"], float(run.equity[-1])
@@ -193,7 +227,7 @@ def of_bt(data: SimpleNamespace, folder: Path, goog: dict[str, Any]) -> Iterator
     due = np.isfinite(part["targets"]).any(axis=1)
     part["targets"] = np.where(due[:, None], np.arange(20) % 4 / 40 + 0.01, np.nan)
     for market, case in (
-        ({**goog, "targets": crossed(data, 0.0)}, "GOOG, all in at the close"),
+        ({**goog, "targets": crossings(data.close, 0.0)}, "GOOG, all in at the close"),
         (part, "20 of the seeded market, four weights, weekly at the close"),
     ):
         for fee in (0.0, 0.002) if market is not part else (0.0,):
@@ -338,20 +372,6 @@ def lean_factors(path: Path) -> tuple[Any, Array, Array, Array]:
 
 def days(texts: list[str]) -> Any:
     return np.array([f"{text[:4]}-{text[4:6]}-{text[6:]}" for text in texts], dtype="datetime64[D]")
-
-
-def crossed(data: SimpleNamespace, below: float) -> Array:
-    """Targets (T,), on the session whose close crosses: 1 upwards, `below` downwards; nothing before a first crossing."""
-    fast, slow = (average(data.close, window) for window in (data.fast, data.slow))
-    targets = np.full(len(data.close), np.nan)
-    up, down = (fast > slow)[1:] & (fast < slow)[:-1], (fast < slow)[1:] & (fast > slow)[:-1]
-    targets[1:][up], targets[1:][down] = 1.0, below
-    return targets
-
-
-def average(close: Array, window: int) -> Array:
-    plain = np.convolve(close, np.ones(window) / window, "valid")
-    return np.concatenate([np.full(window - 1, np.nan), plain])
 
 
 def at_the_open(data: SimpleNamespace, targets: Array, costs: Costs, steps: float = WHOLE) -> Simulation:

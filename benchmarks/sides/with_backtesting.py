@@ -24,7 +24,8 @@ def goog(data: SimpleNamespace) -> dict[str, Any]:
 
 def shipped(data: SimpleNamespace) -> dict[str, Any]:
     """SmaCross as in the package's own test: all in at the next open, long or short, and never out of the market."""
-    stats = {final: Backtest(GOOG, SmaCross, finalize_trades=final).run() for final in (False, True)}
+    prices = framed(data)
+    stats = {final: Backtest(prices, SmaCross, cash=data.cash, finalize_trades=final).run() for final in (False, True)}
     return {
         "equity": stats[False]["Equity Final [$]"],
         "finalized": stats[True]["Equity Final [$]"],
@@ -36,7 +37,7 @@ def shipped(data: SimpleNamespace) -> dict[str, Any]:
 
 
 def long_only(data: SimpleNamespace) -> dict[str, Any]:
-    stats = Backtest(GOOG, LongOnly, commission=data.fee).run()
+    stats = Backtest(framed(data), LongOnly, cash=data.cash, commission=data.fee).run()
     return {"equity": stats["Equity Final [$]"]}
 
 
