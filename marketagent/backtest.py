@@ -68,7 +68,7 @@ def backtest(
         )
 
     run = traded(costs, cash)
-    against = None if benchmark is None else _returns(benchmark, start)
+    against = None if benchmark is None else benchmark_returns(benchmark, start)
     a_year = metrics.SESSIONS * bars_a_session(panel.timeframe)
     measured = _measured(run, costs, panel, fill, cash, against, a_year)
     measured["break_even_bps"] = _break_even(run, traded, costs, panel, fill, cash, against)
@@ -167,7 +167,7 @@ _EVENT = np.array(
 )
 
 
-def _returns(close: Array, start: int) -> Array:
+def benchmark_returns(close: Array, start: int) -> Array:
     """Returns of a benchmark from row `start` on, 0 on the first and where it has no bar: the holder just waits."""
     newest = np.maximum.accumulate(np.where(np.isfinite(close), np.arange(len(close)), -1))
     held = np.where(newest >= 0, close[np.maximum(newest, 0)], np.nan)[start:]

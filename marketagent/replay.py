@@ -1,6 +1,6 @@
 """A panel made ready for the compiled simulation, and one combination of parameters played on it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -47,9 +47,11 @@ class Ground:
     fill: str = "next-open"
     steps: float = WHOLE
 
-    def play(self, strategy: Strategy, signals: Mapping[str, Spoken]) -> Played | None:
+    def play(
+        self, strategy: Strategy, signals: Mapping[str, Spoken], watch: Callable[[Array], None] | None = None
+    ) -> Played | None:
         """The metrics of `strategy`, as kernel.RESULTS names them, and its last `equity`; None if a signal leaves its
-        range: whoever decides on such a one is told so by ``decide``."""
+        range: whoever decides on such a one is told so by ``decide``. `watch` gets the equity (T - start,)."""
         spoken = list(signals.values())
         arrays = [
             (address(each.value), 0 if isinstance(each.confidence, float) else address(each.confidence))
@@ -61,7 +63,12 @@ class Ground:
             address(targets), np.array(arrays, dtype=np.int64), np.array(sure), np.array([s.weight for s in spoken]),
             _rule(strategy), due_rows, address(self._bars), address(self._usual), *targets.shape,
         )  # fmt: skip
-        return self._run(targets, strategy.band, due_rows)[1] if fine else None
+        if not fine:
+            return None
+        equity, played = self._run(targets, strategy.band, due_rows)
+        if watch is not None:
+            watch(equity)
+        return played
 
     def replay(self, targets: Array, band: float) -> tuple[Array, Played]:
         """Equity (T - start,) and metrics of given `targets` (T, N), as ``simulate`` trades them."""

@@ -26,7 +26,7 @@ from marketagent.strategy import Opinions, Strategy
 from marketagent.symbols import checked
 from marketagent.timeframes import DAY, bar_text, bars_a_session, session_of
 
-_SEED = 20_140_612  # of the bootstrap: a run that is repeated says the same
+SEED = 20_140_612  # of the bootstrap: a run that is repeated says the same
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,16 @@ def trial_of(run: str, loaded: Loaded, result: Backtest) -> Trial:
     )
 
 
-def judged_luck(home: Path, trial: Trial, result: Backtest, samples: int, now: datetime, *, timeout_s: float) -> Luck:
+def judged_luck(
+    home: Path,
+    trial: Trial,
+    result: Backtest,
+    samples: int,
+    now: datetime,
+    *,
+    timeout_s: float,
+    chance: luck.Chance | None = None,
+) -> Luck:
     """Write the run down as a trial of its family, and say what its Sharpe ratio is worth among them.
 
     With `samples`, also the intervals of so many bootstrap samples: from the same returns always the same.
@@ -246,13 +255,16 @@ def judged_luck(home: Path, trial: Trial, result: Backtest, samples: int, now: d
     panel = result.decisions.panel
     verdict = luck.judged(trial.moments, record(home, [trial], now, timeout_s=timeout_s))
     a_year = SESSIONS * bars_a_session(panel.timeframe)
-    found = luck.bootstrapped(result.returns, samples, a_year, _SEED) if samples else None
+    found = luck.bootstrapped(result.returns, samples, a_year, SEED) if samples else None
     intervals = {} if found is None else {name: value for name, value in asdict(found).items() if name != "block"}
     return Luck(
         trials=verdict.trials,
         best_by_luck=verdict.by_luck * a_year**0.5,
         probabilistic_sharpe=verdict.probabilistic,
         deflated_sharpe=verdict.deflated,
+        null_runs=chance.runs if chance else 0,
+        null_sharpe=chance.sharpe if chance else None,
+        null_p=chance.p if chance else None,
         **intervals,
     )
 

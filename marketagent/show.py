@@ -10,7 +10,6 @@ import sys
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from shutil import get_terminal_size
 from typing import Any, TextIO
 
@@ -29,12 +28,14 @@ _COLUMNS = {
     "order": "symbol session? ts? side quantity state filled_quantity fill_price commission? reason",
     "position": "account? symbol quantity price value weight session? ts?",
     "backtest": "strategy first last symbols? equity total_return sharpe max_drawdown",
-    "trial": "strategy judged first last rank total_return cagr? sharpe max_drawdown trades turnover? plateau",
+    "trial": "strategy judged first last rank total_return cagr? sharpe max_drawdown trades turnover? plateau? deflated_sharpe",
+    "fold": "strategy judged fold train_first train_last? first last? in_sample_sharpe sharpe total_return",
     "setting": "name value origin",
 }
 # Told once above the table when all rows agree.
 _SHARED = ("account", "strategy", "session", "ts", "source", "timeframe", "judged", "first", "last")
 _SWEPT = "set "  # before the name of a parameter among the columns of a trial: it may be that of another column
+_AFTER = {"trial": "rank", "fold": "fold"}  # the column behind which they come, by kind
 _WITHIN_A_DAY = "ts"  # no column where nothing has one
 _LABELS = {
     "confidence": "conf",
@@ -45,8 +46,9 @@ _LABELS = {
     "commission": "fee",
     "total_return": "return",
     "max_drawdown": "drawdown",
+    "deflated_sharpe": "deflated",
 }
-_PERCENT = {"weight", "confidence", "band", "exposure", "alpha"}
+_PERCENT = {"deflated_sharpe", "weight", "confidence", "band", "exposure", "alpha"}
 _RATES = ("return", "drawdown", "volatility", "cagr", "rate")
 _MONEY = {"close", "price", "value", "fill_price", "commission", "cash", "equity", "costs_paid", "lending_paid"}
 _SCORES = {"score", "sharpe", "sortino", "calmar", "beta", "information_ratio", "turnover", "profit_factor", "plateau"}
@@ -132,27 +134,6 @@ def table(records: Sequence[dict[str, Any]], screen: Screen) -> str:
     return "\n".join(_table(kind, [r for r in records if r["kind"] == kind], screen) for kind in kinds)
 
 
-def live_line(values: dict[str, Any]) -> str:
-    """One record of a live stream on one line: the time in New York, then what a trader reads first.
-
-    >>> live_line({"kind": "trade", "ts": "2026-11-20T14:31:00.5Z", "symbol": "AAPL", "price": 150.25, "size": 100.0})
-    '09:31:00  AAPL    trade     150.25 x 100\\n'
-    """
-    from zoneinfo import ZoneInfo  # only a live stream has lines, and every command imports this file
-
-    at = datetime.fromisoformat(values["ts"]).astimezone(ZoneInfo("America/New_York"))
-    if values["kind"] == "bar":
-        prices = "  ".join(f"{values[name]:>10,.2f}" for name in ("open", "high", "low", "close"))
-        rest = f"{prices}  {values['volume']:>12,.0f}"
-    elif values["kind"] == "trade":
-        rest = f"trade {values['price']:>10,.2f} x {values['size']:,g}"
-    else:
-        rest = (
-            f"quote {values['bid']:>10,.2f} x {values['bid_size']:,g} | {values['ask']:,.2f} x {values['ask_size']:,g}"
-        )
-    return f"{at:%H:%M:%S}  {clean(values['symbol']):<6}  {rest}\n"
-
-
 def sparkline(values: Sequence[float | None], width: int = 40) -> str:
     """An equity line: `values` as blocks over `width` columns, with the lowest and the highest behind it.
 
@@ -216,7 +197,7 @@ def _number(name: str, value: float) -> str:
         return f"{value:.1%}"
     if name in _MONEY or name == "break_even_bps":
         return f"{value:,.2f}"
-    if name in _SCORES:
+    if name in _SCORES or name.endswith("_sharpe"):
         return f"{value:.3f}"
     if isinstance(value, int):
         return f"{value:,}"
@@ -229,6 +210,8 @@ def _table(kind: str, records: list[dict[str, Any]], screen: Screen) -> str:
         return _strategies(records, screen)
     if kind == "backtest" and len(records) == 1:
         return _sheet(records[0], screen)
+    if kind == "sweep":
+        return _facts(wording.sweep(records[-1]), screen)
     names, optional = _chosen(kind, rows)
     # The columns of a query are the user's: they stay where and as they were asked for.
     shared = [name for name in names if kind != "row" and name in _SHARED and _agree(name, rows)]
@@ -248,23 +231,14 @@ def _strategies(records: list[dict[str, Any]], screen: Screen) -> str:
     second: list[str] = []
     for record in records:
         first += [clean(record["name"]), *("" for _ in record["own"])]
-        second += [clean(record["summary"]), *(_parameter(name, record["params"][name]) for name in record["own"])]
+        second += [
+            clean(record["summary"]),
+            *(clean(wording.parameter(name, record["params"][name])) for name in record["own"]),
+        ]
     common = [name for name in records[0]["params"] if name not in records[0]["own"]]
     first += ["", "(every one)"] + [""] * (len(common) - 1)
-    second += ["", *(_parameter(name, records[0]["params"][name], default=False) for name in common)]
+    second += ["", *(clean(wording.parameter(name, records[0]["params"][name], default=False)) for name in common)]
     return _drawn({"": first, " ": second}, [], [], screen, header=False)
-
-
-def _parameter(name: str, item: dict[str, Any], *, default: bool = True) -> str:
-    bounds = (
-        " | ".join(item["choices"])
-        if "choices" in item
-        else f"{item['low']:g} .. {item['high']:g}"
-        if "low" in item
-        else ""
-    )
-    value = f"{name}={item['default']}" if default else name
-    return clean(f"  {value}  {f'({bounds})  ' if bounds else ''}{item.get('help', '')}")
 
 
 def _sheet(record: dict[str, Any], screen: Screen) -> str:
@@ -282,7 +256,9 @@ def _sheet(record: dict[str, Any], screen: Screen) -> str:
         "equity": f"{cell('equity', record['equity'])} from {cell('cash', record['cash'])}",
         "run": f"{record['run']}, data {record['data_hash'][:12]}, strategy {record['strategy_hash'][:12]}",
     }
-    head = _drawn({"": list(facts), " ": [clean(text) for text in facts.values()]}, [], [], screen, header=False)
+    if record["walk_forward"]:
+        facts["walk-forward"] = wording.walk_forward(record)
+    head = _facts(facts, screen)
     shown = [(name, value) for name, value in record["metrics"].items() if value is not None]
     half = -(-len(shown) // 2)
     left, right = shown[:half], shown[half:] + [("", None)] * (2 * half - len(shown))
@@ -295,9 +271,13 @@ def _sheet(record: dict[str, Any], screen: Screen) -> str:
     notes = "".join(f"{one_line(note)}\n" for note in record["notes"])
     body = f"{head}\n{_drawn(columns, [' ', '  '], [], screen, header=False)}"
     sizes = f"\n{_capacity(record['capacity'], screen)}" if record["capacity"] else ""
-    luck = f"\n{wording.luck(record['luck'])}" if record["luck"] else ""
+    luck = f"\n{wording.luck(record['luck'], record['judged'])}" if record["luck"] else ""
     doubts = "".join(f"{one_line(line)}\n" for line in wording.findings(record["findings"]).splitlines())
     return body + luck + sizes + (f"\n{notes}" if notes else "") + (f"\n{doubts}" if doubts else "")
+
+
+def _facts(facts: dict[str, str], screen: Screen) -> str:
+    return _drawn({"": list(facts), " ": [clean(text) for text in facts.values()]}, [], [], screen, header=False)
 
 
 def _capacity(sizes: list[dict[str, Any]], screen: Screen) -> str:
@@ -312,7 +292,7 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
         return dict(record["values"])
     flat = {name: value for name, value in record.items() if name not in ("kind", "i", "metrics")}
     metrics: dict[str, Any] = record.get("metrics", {})
-    if record["kind"] == "trial":
+    if record["kind"] in _AFTER:
         metrics = {_SWEPT + name: record["params"][name] for name in record["swept"]}
     return flat | metrics
 
@@ -322,8 +302,8 @@ def _chosen(kind: str, rows: list[dict[str, Any]]) -> tuple[list[str], list[str]
     if kind not in _COLUMNS:
         return list(dict.fromkeys(name for row in rows for name in row)), []
     names = _COLUMNS[kind].split()
-    if kind == "trial":
-        names[names.index("rank") + 1 : 0] = [_SWEPT + name for name in rows[0]["swept"]]
+    if kind in _AFTER:
+        names[names.index(_AFTER[kind]) + 1 : 0] = [_SWEPT + name for name in rows[0]["swept"]]
     if all(row.get(_WITHIN_A_DAY) is None for row in rows):
         names = [name for name in names if name.rstrip("?") != _WITHIN_A_DAY]
     return [name.rstrip("?") for name in names], [name.rstrip("?") for name in names if name.endswith("?")]

@@ -11,7 +11,7 @@ from marketagent.backtest import Backtest
 from marketagent.errors import DiskError, UsageError
 from marketagent.panel import Sessions
 from marketagent.records import Backtest as BacktestRecord
-from marketagent.records import Decision
+from marketagent.records import Decision, Fold
 from marketagent.simulate import KINDS, Events
 from marketagent.store.connection import Connection
 from marketagent.store.database import opened
@@ -67,6 +67,18 @@ def write_backtest(
             con.insert(
                 "fills", {"run": ("VARCHAR", [record.run] * len(result.simulation.events)), **event_columns(result)}
             )
+
+
+def write_folds(home: Path, folds: Sequence[Fold], *, timeout_s: float) -> None:
+    """Keep the windows of a walk-forward."""
+    kinds = dict.fromkeys(("train_first", "train_last", "first", "last"), "DATE")
+    kinds |= dict.fromkeys(("fold", "combinations"), "BIGINT")
+    kinds |= dict.fromkeys(("in_sample_sharpe", "sharpe", "total_return"), "DOUBLE")
+    columns: Columns = {name: (kind, [getattr(fold, name) for fold in folds]) for name, kind in kinds.items()}
+    columns["run"] = ("VARCHAR", [fold.run for fold in folds])
+    columns["params"] = ("VARCHAR", [json.dumps(fold.params) for fold in folds])
+    with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
+        con.insert("folds", columns)
 
 
 def copy_orders(home: Path, orders: Sequence[dict[str, Any]], *, timeout_s: float) -> None:

@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from marketagent.luck import Moments
 from marketagent.store.database import opened
 from marketagent.store.runs import RUNS
 
+_AT_ONCE = 50_000  # trials in one statement: its columns travel as text
 NEAR = 0.25  # of a parameter's value: what is within is a neighbour
 
 
@@ -35,7 +38,7 @@ class Trial:
     @property
     def family(self) -> str:
         """The same for every version and every parameter of a strategy, on one universe."""
-        return _digest(self.strategy, sorted(self.symbols), self.timeframe)
+        return _family(self.strategy, tuple(self.symbols), self.timeframe)
 
     @property
     def key(self) -> str:
@@ -51,7 +54,8 @@ def record(home: Path, tried: Sequence[Trial], now: datetime, *, timeout_s: floa
     rows = {trial.key: trial for trial in tried}
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
         con.execute("DELETE FROM trials WHERE trial IN (SELECT unnest(?::VARCHAR[]))", [list(rows)])
-        con.insert("trials", _columns(rows, now))
+        for first in range(0, len(rows), _AT_ONCE):
+            con.insert("trials", _columns(dict(islice(rows.items(), first, first + _AT_ONCE)), now))
         found = con.execute(
             "SELECT sharpe FROM trials WHERE family = ? AND deviation > 0 ORDER BY trial", [tried[0].family]
         ).fetchall()
@@ -100,6 +104,12 @@ def _columns(rows: Mapping[str, Trial], now: datetime) -> dict[str, tuple[str, l
         "returns": ("BIGINT", [trial.moments.count for trial in trials]),
         **{name: ("DOUBLE", [getattr(trial.moments, name) for trial in trials]) for name in numbers},
     }
+
+
+@lru_cache(maxsize=8)
+def _family(strategy: str, symbols: tuple[str, ...], timeframe: str) -> str:
+    """Remembered: all trials of a sweep have the same."""
+    return _digest(strategy, sorted(symbols), timeframe)
 
 
 def _digest(*parts: Any) -> str:
