@@ -1,5 +1,7 @@
 """The simulation against a second one that is slow and obvious, and its rules one by one by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from markets import barely_dearer, halted_at_the_end, panel_of, random_market, random_targets
@@ -9,7 +11,7 @@ from reference import Reference, reference
 from marketagent.costs import Costs, parse
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.panel import Panel
-from marketagent.simulate import CLOSED, DIVIDEND, FILL, FILLS, FRACTION, KINDS, SPLIT, Simulation, simulate
+from marketagent.simulate import CLOSED, DIVIDEND, FILL, FILLS, FRACTION, KINDS, SPLIT, Simulation, _Run, simulate
 
 NONE = parse("none")
 DEAR = parse("ibkr-fixed", slippage_bps=20)
@@ -65,6 +67,32 @@ def test_cash_never_goes_below_zero_in_a_long_only_run(fill: str, steps: float) 
         )
         assert run.cash.min() >= 0
         assert run.shares.min() >= 0
+
+
+@pytest.mark.parametrize("band", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("glance", [0, 512])
+def test_looking_ahead_over_idle_decisions_changes_nothing(monkeypatch: Any, band: float, glance: int) -> None:
+    passed: list[int] = []
+    looked = _Run._pass_idle
+    for seed in range(40):
+        panel = random_market(seed, sessions=120, symbols=4)
+        rng = np.random.default_rng(seed)
+        # Held for weeks, decided on every day, for some long and for some short.
+        wanted = np.repeat(rng.choice([0.0, 0.2, 0.3, -0.2], (8, 4)), 15, axis=0)
+        targets = np.where(panel.has_bar & (rng.random(panel.shape) < 0.9), wanted, NAN)
+        costs = parse("ibkr-tiered", slippage="sqrt:0.1", borrow_rate=0.05, margin_rate=0.07) if seed % 2 else DEAR
+        options: dict[str, Any] = {"band": band, "fill": FILLS[seed % 3]}
+        monkeypatch.setattr(_Run, "_pass_idle", lambda self, t: t)
+        plain = simulate(targets, panel, costs, 1e5, **options)
+        monkeypatch.setattr("marketagent.simulate.GLANCE", glance)
+        monkeypatch.setattr(_Run, "_pass_idle", lambda self, t: passed.append(looked(self, t) - t) or t + passed[-1])
+        ahead = simulate(targets, panel, costs, 1e5, **options)
+        for name in ("equity", "cash", "exposure", "shares", "lent"):
+            assert_array_equal(getattr(ahead, name), getattr(plain, name))
+        for name in vars(plain.events):
+            assert_array_equal(getattr(ahead.events, name), getattr(plain.events, name))
+        assert (ahead.unfilled, ahead.closed) == (plain.unfilled, plain.closed)
+    assert max(passed) > 10 or band == 0
 
 
 def test_equity_is_the_cash_and_positions_that_the_events_leave() -> None:

@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from marketagent.backtest import Backtest
 from marketagent.errors import DiskError, UsageError
 from marketagent.panel import Sessions
@@ -113,20 +111,25 @@ def _some(result: Backtest, *names: str) -> Columns:
     return {name: columns[name] for name in names if name in columns}
 
 
-def _bars(session: str, ts: str, bars: Sessions) -> Columns:
-    """The columns that name bars: the session, and for bars within one, the instant they start at."""
-    days = {session: ("DATE", bars.astype("datetime64[D]").tolist())}
-    return days if bars.dtype == "datetime64[D]" else {**days, ts: ("TIMESTAMP", bars.tolist())}
+def _bars(session: str, ts: str, bars: Sessions, rows: Sequence[int] | None = None) -> Columns:
+    """The columns that name the bars in `rows`, by default all, -1 being none: the session, and for bars within one, the
+    instant they start at. As texts, each made once: there are many rows of each."""
+
+    def named(instants: Sessions) -> list[str | None]:
+        texts: list[str | None] = [*instants.astype(str).tolist(), None]
+        return texts[:-1] if rows is None else [texts[row] for row in rows]
+
+    days = {session: ("DATE", named(bars.astype("datetime64[D]")))}
+    return days if bars.dtype == "datetime64[D]" else {**days, ts: ("TIMESTAMP", named(bars))}
 
 
 def event_columns(result: Backtest) -> Columns:
     """Every event in order: the bar, the bar it was decided on, symbol, kind, quantity, price, commission."""
     events: Events = result.simulation.events
     panel = result.decisions.panel
-    decided = np.where(events.decided >= 0, panel.sessions[np.maximum(events.decided, 0)], np.datetime64("NaT"))
     return {
-        **_bars("session", "ts", panel.sessions[events.row]),
-        **_bars("decided", "decided_ts", decided),
+        **_bars("session", "ts", panel.sessions, events.row.tolist()),
+        **_bars("decided", "decided_ts", panel.sessions, events.decided.tolist()),
         "symbol": ("VARCHAR", [panel.symbols[n] for n in events.column.tolist()]),
         "kind": ("VARCHAR", [KINDS[kind] for kind in events.kind.tolist()]),
         "quantity": ("DOUBLE", events.quantity.tolist()),
