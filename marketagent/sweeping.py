@@ -102,8 +102,7 @@ class Sweeping:
     def best(self, run: str, most: int) -> Iterator[Trial]:
         """The trials with the highest Sharpe ratios, the first of equal ones first; those without one come last."""
         by_number, panel = dict(self.plan.strategies), self.sweep.ground.panel
-        ranked = sorted(self.sweep.done, key=lambda number: (_last(self.sweep.done[number]["sharpe"]), number))
-        for rank, number in enumerate(ranked[:most], start=1):
+        for rank, number in enumerate(self.ranked[:most], start=1):
             metrics: dict[str, Any] = dict(self.sweep.done[number])
             yield Trial(
                 run=run,
@@ -133,9 +132,19 @@ class Sweeping:
         """The parameters that vary."""
         return [axis.name for axis in self.axes if len(axis.values) > 1]
 
+    @property
+    def sharpes(self) -> dict[int, float | None]:
+        """By the number of each combination that is done."""
+        return {number: metrics["sharpe"] for number, metrics in self.sweep.done.items()}
+
     @cached_property
     def plateaus(self) -> dict[int, float | None]:
-        return grid.plateaus(self.axes, {number: metrics["sharpe"] for number, metrics in self.sweep.done.items()})
+        return grid.plateaus(self.axes, self.sharpes)
+
+    @cached_property
+    def ranked(self) -> list[int]:
+        """The numbers of what is done, the highest Sharpe ratio first."""
+        return sorted(self.sweep.done, key=lambda number: (_last(self.sweep.done[number]["sharpe"]), number))
 
     def _varied(self, params: dict[str, Any]) -> dict[str, Any]:
         return {name: params[name] for name in self.swept}

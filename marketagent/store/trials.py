@@ -33,7 +33,7 @@ class Trial:
     @property
     def family(self) -> str:
         """The same for every version and every parameter of a strategy, on one universe."""
-        return _digest(self.strategy, sorted(self.symbols), self.timeframe)
+        return _family(self.strategy, self.symbols, self.timeframe)
 
     @property
     def key(self) -> str:
@@ -54,6 +54,25 @@ def record(home: Path, tried: Sequence[Trial], now: datetime, *, timeout_s: floa
             "SELECT sharpe FROM trials WHERE family = ? AND deviation > 0 ORDER BY trial", [tried[0].family]
         ).fetchall()
     return [float(row[0]) for row in found]
+
+
+def latest(
+    home: Path, strategy: str, symbols: Sequence[str], timeframe: str, most: int, *, timeout_s: float
+) -> tuple[list[dict[str, Any]], int]:
+    """The newest trials of a family, at most so many, and how many it has."""
+    family = _family(strategy, symbols, timeframe)
+    names = ("run", "strategy_hash", "params", "first", "last", "tried_at", "sharpe")
+    with opened(home / RUNS, timeout_s=timeout_s) as con:
+        found = con.execute(
+            f"SELECT {', '.join(names)} FROM trials WHERE family = ? ORDER BY tried_at DESC, trial LIMIT ?",
+            [family, most],
+        ).fetchall()
+        [(total,)] = con.execute("SELECT count(*) FROM trials WHERE family = ?", [family]).fetchall()
+    return [dict(zip(names, row, strict=True)) for row in found], int(total)
+
+
+def _family(strategy: str, symbols: Sequence[str], timeframe: str) -> str:
+    return _digest(strategy, sorted(symbols), timeframe)
 
 
 def _columns(rows: Mapping[str, Trial], now: datetime) -> dict[str, tuple[str, list[Any]]]:
