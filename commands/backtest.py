@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from marketagent import catalog, grid, options, pipe, reporting, scoring, show, sweeping
+from marketagent import catalog, grid, options, pipe, scoring, show, sweeping
 from marketagent import home as homes
 from marketagent.backtest import backtest
 from marketagent.config import Settings
@@ -120,7 +120,10 @@ def run(
     for path, columns in ((equity, runs.equity_columns), (fills, runs.event_columns)):
         if path is not None:
             runs.export(columns(result), path)
-    reporting.of_run(settings.home, where, record, result, missing, settings.now, timeout_s=wait)
+    if where is not None:
+        from marketagent import reporting  # a run without a page does not pay for it
+
+        reporting.of_run(settings.home, where, record, result, missing, settings.now, timeout_s=wait)
     with pipe.sealed("backtest", format, run=run, at=settings.now, stdout=records(where)) as out:
         out.follow(given)
         out.write(record)
@@ -138,7 +141,10 @@ def _swept(
     interruption = sweep.work()
     sweep.keep(settings.home, run, settings.now, timeout_s=settings.busy_timeout_s)
     missing = [name for name in given.symbols if name not in sweep.sweep.ground.panel.symbols]
-    reporting.of_sweep(settings.home, where, sweep, run, missing, settings.now, timeout_s=settings.busy_timeout_s)
+    if where is not None:
+        from marketagent import reporting  # as above
+
+        reporting.of_sweep(settings.home, where, sweep, run, missing, settings.now, timeout_s=settings.busy_timeout_s)
     with pipe.sealed("backtest", format, run=run, at=settings.now, stdout=records(where)) as out:
         out.follow(given)
         for trial in sweep.best(run, top):

@@ -32,7 +32,7 @@ _PACKAGES = ("market-agent", "numpy", "numba", "duckdb", "plotly")
 
 def of_run(
     home: Path,
-    where: Place | None,
+    where: Place,
     record: BacktestRecord,
     result: Backtest,
     missing: Sequence[str],
@@ -40,14 +40,13 @@ def of_run(
     *,
     timeout_s: float,
 ) -> None:
-    """Write the page of one run, if a `where` was asked for; `missing` are symbols of which nothing is stored."""
-    if where is not None:
-        where.put(page(_page(home, asdict(record), result, missing, now, timeout_s=timeout_s)))
+    """Write the page of one run; `missing` are symbols of which nothing is stored."""
+    where.put(page(_page(home, asdict(record), result, missing, now, timeout_s=timeout_s)))
 
 
 def of_sweep(
     home: Path,
-    where: Place | None,
+    where: Place,
     sweep: Sweeping,
     run: str,
     missing: Sequence[str],
@@ -57,7 +56,7 @@ def of_sweep(
 ) -> None:
     """Write the page of the best combination, traded by the plain engine, with the surface of all; nothing without a
     combination that is done."""
-    if where is None or not sweep.sweep.done:
+    if not sweep.sweep.done:
         return
     ground, loaded = sweep.sweep.ground, sweep.loaded
     ranked = list(sweep.best(run, BEST))
@@ -109,7 +108,7 @@ def _page(
             money.on_prices(result),
             money.costs(result, sheet, record),
             study.luck(sheet, record),
-            study.trials(tried, total, record["run"], a_year),
+            study.trials(tried, total, record, a_year),
             study.notes(sheet, missing),
             study.provenance(record, _made(now, panel.sources), panel.symbols),
         ],

@@ -17,69 +17,76 @@ from marketagent.panel import Array
 from marketagent.simulate import DIVIDEND, SPLIT
 
 NOBODY = "no signal"  # of a target that no signal speaks for
+_CENT = 0.01
 
 
 @dataclass(frozen=True)
 class Gains:
-    """USD by session and symbol, (T, M), of the M symbols that were ever held: `columns` of the panel."""
+    """USD gained up to each session, (T, M), by each of the M symbols that were ever held: `columns` of the panel."""
 
     columns: NDArray[np.int64]
-    by_session: Array
+    so_far: Array
 
     @property
     def by_symbol(self) -> Array:
-        """(M,), dearest loss and best gain where they stand in the panel."""
-        return np.asarray(self.by_session.sum(axis=0))
+        """(M,): what each gained in all."""
+        return np.asarray(self.so_far[-1])
+
+    @property
+    def total(self) -> float:
+        return float(self.by_symbol.sum())
 
 
 def gains(result: Backtest) -> Gains:
-    """What each symbol gained on each session: the change of what it is worth, and the cash it paid or took."""
+    """What each symbol gained: the cash it has paid out so far, less what was paid for it, and what is held of it."""
     run, panel = result.simulation, result.decisions.panel
     events, first = run.events, len(panel.sessions) - len(run.equity)
     columns, place = np.unique(events.column, return_inverse=True)
-    cell = (events.row - first, place)
+    row = events.row - first
     factor = panel.split_factor[first:, columns]
     traded = (events.kind != SPLIT) & (events.kind != DIVIDEND)
-    changed, cash = np.zeros_like(factor), np.zeros_like(factor)
-    # Counted in shares of the first bar's kind, a split changes nothing.
-    np.add.at(changed, cell, np.where(traded, events.quantity / factor[cell], 0.0))
     value = events.quantity * events.price
     paid = np.where(traded, -value - events.commission, np.where(events.kind == DIVIDEND, value, 0.0))
-    np.add.at(cash, cell, paid)
-    worth = np.cumsum(changed, axis=0) * factor * panel.mark[first:, columns]
-    return Gains(columns, cash + np.diff(worth, axis=0, prepend=0.0))
+    # Counted in shares of the first bar's kind, a split changes nothing.
+    bought = np.where(traded, events.quantity / factor[row, place], 0.0)
+    worth = _so_far(row, place, bought, factor.shape) * factor * panel.mark[first:, columns]
+    return Gains(columns, worth + _so_far(row, place, paid, factor.shape))
+
+
+def _so_far(row: NDArray[np.int64], place: NDArray[np.int64], values: Array, shape: tuple[int, ...]) -> Array:
+    """(T, M): the sum of `values`, each of a session and a symbol, up to each session."""
+    added = np.bincount(row * shape[1] + place, weights=values, minlength=shape[0] * shape[1]).reshape(shape)
+    return np.cumsum(added, axis=0).astype(np.float64, copy=False)
 
 
 def by_signal(decisions: Decisions, gained: Gains) -> dict[str, float]:
     """USD by the name of the signal, and of NOBODY where there is something left; see the module."""
-    columns, by_session = gained.columns, gained.by_session
-    first = len(decisions.panel.sessions) - len(by_session)
-    spoke = {name: _part(decisions, name, columns) for name in decisions.signals}
-    whole = sum(spoke.values(), np.zeros(by_session.shape[1]))
-    decided = _newest_decision(decisions, columns, first)
-    column = np.arange(len(columns))
-    sum_then = np.where(decided >= 0, whole[decided, column], 0.0)
-    found = {}
-    for name, part in spoke.items():
-        share = np.divide(part[decided, column], sum_then, out=np.zeros_like(by_session), where=sum_then > 0)
-        found[name] = float((by_session * share).sum())
-    rest = float(by_session.sum()) - sum(found.values())
-    return {**found, NOBODY: rest} if abs(rest) >= 0.005 else found
+    first = len(decisions.panel.sessions) - len(gained.so_far)
+    targets = decisions.targets[first:, gained.columns]
+    column, row = np.nonzero((np.isfinite(targets) & (targets != 0)).T)  # the decisions to hold, of a symbol together
+    gain = _gain_of_each(column, row, gained.so_far)
+    side, cell = np.sign(targets[row, column]), (first + row, gained.columns[column])
+    spoke = {name: _part(decisions, name, cell, side) for name in decisions.signals}
+    whole = sum(spoke.values(), np.zeros(len(row)))
+    each = np.divide(gain, whole, out=np.zeros_like(gain), where=whole > 0)
+    found = {name: float((each * part).sum()) for name, part in spoke.items()}
+    rest = gained.total - sum(found.values())
+    return {**found, NOBODY: rest} if abs(rest) >= _CENT else found
 
 
-def _part(decisions: Decisions, name: str, columns: NDArray[np.int64]) -> Array:
-    """(T, M): what the signal adds to the score on the side of the target, 0 if it abstains or is against it."""
-    value = decisions.signals[name].value[:, columns]
-    side = np.sign(np.nan_to_num(decisions.targets[:, columns]))
-    return np.asarray(np.maximum(np.nan_to_num(value) * decisions.strategy.weights.get(name, 1.0) * side, 0.0))
+def _gain_of_each(column: NDArray[np.int64], row: NDArray[np.int64], so_far: Array) -> Array:
+    """(K,): what a symbol gained from the session after each decision up to that of its next one.
+
+    What it gained up to the session of its first one, which is the cost of a fill at the same close, goes to the first.
+    """
+    ends = np.append(column[1:] != column[:-1], True)
+    until = np.where(ends, len(so_far) - 1, np.append(row[1:], 0))
+    starts = np.insert(ends[:-1], 0, True) if len(ends) else ends
+    before = np.where(starts, 0.0, so_far[row, column])
+    return np.asarray(so_far[until, column] - before)
 
 
-def _newest_decision(decisions: Decisions, columns: NDArray[np.int64], first: int) -> NDArray[np.int64]:
-    """(T - first, M): the row of the newest decision to hold before each row; if none, that of the row, else -1."""
-    targets = decisions.targets[:, columns]
-    holds = np.isfinite(targets) & (targets != 0)
-    rows = np.arange(len(targets))[:, None]
-    holds[:first] = False  # what was decided before the run began was not traded
-    newest = np.maximum.accumulate(np.where(holds, rows, -1), axis=0)
-    before = np.vstack([np.full((1, len(columns)), -1), newest[:-1]])
-    return np.where(before >= 0, before, newest)[first:]
+def _part(decisions: Decisions, name: str, cell: tuple[NDArray[np.int64], NDArray[np.int64]], side: Array) -> Array:
+    """(K,): what the signal adds to the score on the `side` of the target, 0 if it abstains or is against it."""
+    value = np.nan_to_num(decisions.signals[name].value[cell])
+    return np.asarray(np.maximum(value * decisions.strategy.weights.get(name, 1.0) * side, 0.0))

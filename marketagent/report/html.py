@@ -17,6 +17,8 @@ from marketagent.formats import clean
 from marketagent.report.model import Chart, Figure, Group, Heat, Page, Picker, Section, Table
 
 _HEADLINE = ("total_return", "cagr", "sharpe", "max_drawdown", "volatility", "turnover")
+_WORD = 26  # characters of a cell that is not broken
+_SHORT = 30  # rows of a table that is not torn apart in print
 _POLICY = (
     "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:;"
     " base-uri 'none'; form-action 'none'"
@@ -77,14 +79,14 @@ def _group(group: Group) -> str:
 
 def _section(section: Section, charts: list[dict[str, Any]]) -> str:
     note = f"<p>{_text(section.note)}</p>\n" if section.note else ""
-    parts = "".join(_part(part, charts) for part in section.parts)
+    parts = "".join(_part(part, section.title, charts) for part in section.parts)
     return f"<section>\n<h2>{_text(section.title)}</h2>\n{note}{parts}</section>\n"
 
 
-def _part(part: Table | Chart | Heat | Picker | Group, charts: list[dict[str, Any]]) -> str:
+def _part(part: Table | Chart | Heat | Picker | Group, heading: str, charts: list[dict[str, Any]]) -> str:
     match part:
         case Table():
-            return _table(part)
+            return _table(part, heading)
         case Group():
             return _group(part)
         case Picker():
@@ -119,14 +121,17 @@ def _picker(picker: Picker, charts: list[dict[str, Any]]) -> str:
     )
 
 
-def _table(table: Table) -> str:
+def _table(table: Table, heading: str) -> str:
+    """A table under its title, unless the `heading` says the same; a short one stays on one page of paper."""
     right = set(table.right)
     head = "".join(f"<th scope=col{_side(k in right)}>{_text(name)}</th>" for k, name in enumerate(table.columns))
     rows = "".join(f"<tr>{''.join(_cells(table, k, right))}</tr>\n" for k in range(len(table.rows)))
     note = f"<p class=note>{_text(table.note)}</p>" if table.note else ""
     title = _text(table.title)
+    caption = "" if table.title == heading else f"<caption>{title}</caption>\n"
+    short = " short" if len(table.rows) <= _SHORT else ""
     return (
-        f'<div class=scroll role=region tabindex=0 aria-label="{title}"><table>\n<caption>{title}</caption>\n'
+        f'<div class="scroll{short}" role=region tabindex=0 aria-label="{title}"><table>\n{caption}'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>{note}\n"
     )
 
@@ -135,11 +140,11 @@ def _cells(table: Table, row: int, right: set[int]) -> Iterator[str]:
     tints = table.tints[row] if table.tints else [None] * len(table.columns)
     for k, (text, tint) in enumerate(zip(table.rows[row], tints, strict=True)):
         tag, scope = ("th", " scope=row") if k == 0 else ("td", "")
-        yield f"<{tag}{scope}{_side(k in right)}{_tint(tint)}>{_text(text)}</{tag}>"
+        yield f"<{tag}{scope}{_side(k in right, len(text) <= _WORD)}{_tint(tint)}>{_text(text)}</{tag}>"
 
 
-def _side(right: bool) -> str:
-    return " class=n" if right else ""
+def _side(right: bool, word: bool = False) -> str:
+    return " class=n" if right else " class=w" if word else ""
 
 
 def _tint(share: float | None) -> str:

@@ -32,10 +32,13 @@ def _by_symbol(result: Backtest, gained: Gains) -> Chart:
     order = np.argsort(-gained.by_symbol, kind="stable").tolist()
     pairs = [(names[n], float(gained.by_symbol[n])) for n in order]
     note = "Prices, dividends and costs of trading, closed and open positions."
-    if len(pairs) > 2 * ENDS + 1:
+    if len(pairs) > 2 * ENDS:
         rest = pairs[ENDS:-ENDS]
-        pairs = [*pairs[:ENDS], (f"{len(rest)} others", sum(value for _, value in rest)), *pairs[-ENDS:]]
-        note += f" The {ENDS} best and the {ENDS} worst of {len(names)} symbols; all others are one bar."
+        pairs = [*pairs[:ENDS], *pairs[-ENDS:]]
+        others = cell("cash", sum(value for _, value in rest))
+        note += (
+            f" The {ENDS} best and the {ENDS} worst of {len(names)} symbols; the other {len(rest)} together: {others}."
+        )
     (best, most), (worst, least) = pairs[0], pairs[-1]
     lent = float(result.simulation.lent.sum())
     note += f" Lending, {cell('cash', lent)}, is not among them." if lent else ""
@@ -52,7 +55,7 @@ def _by_symbol(result: Backtest, gained: Gains) -> Chart:
 
 def _by_signal(result: Backtest, gained: Gains) -> Table:
     found = by_signal(result.decisions, gained)
-    total = float(gained.by_session.sum())
+    total = gained.total
     return Table(
         "Gain by signal in USD",
         ["signal", "gain", "of all"],

@@ -12,6 +12,8 @@
   const colours = () => (dark.matches && !printing ? DARK : LIGHT);
   const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");
 
+  const named = (values) => values.map((value) => (typeof value === "string" ? plain(value) : value));
+
   // How the numbers of an axis read when one is pointed at.
   function format(axis, values) {
     if (axis.form === "share") return ".1%";
@@ -44,7 +46,7 @@
     const name = plain(series.name);
     const full = ["buy", "sell"].includes(series.look);
     return {
-      type: "scatter", x: series.x, y: series.y, name, hoverlabel: { namelength: -1 },
+      type: "scatter", x: named(series.x), y: named(series.y), name, hoverlabel: { namelength: -1 },
       customdata: told ? series.told.map(plain) : undefined,
       hovertemplate: (told ? (full ? "%{customdata}" : `%{customdata}<br>${value}`) : value) + (full ? "<extra></extra>" : `<extra>${name}</extra>`),
       ...looks(series, c, across),
@@ -70,13 +72,13 @@
   }
 
   function layout(chart, c, x, y) {
-    const named = chart.form === "heat" ? chart.marks : chart.series;
+    const shown = chart.form === "heat" ? chart.marks : chart.series;
     return {
       height: chart.height, width: printing ? PAPER_WIDTH : undefined, autosize: !printing,
-      margin: { l: 46, r: 10, t: named.length > 1 ? 26 : 8, b: 28 },
+      margin: { l: 46, r: 10, t: shown.length > 1 ? 26 : 8, b: 28 },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif", size: 11, color: c.ink },
-      showlegend: named.length > 1, legend: { orientation: "h", x: 0, y: 1.01, yanchor: "bottom", font: { size: 11 } },
+      showlegend: shown.length > 1, legend: { orientation: "h", x: 0, y: 1.01, yanchor: "bottom", font: { size: 11 } },
       hovermode: chart.form === "heat" || chart.x.form !== "date" || chart.choice ? "closest" : "x unified",
       dragmode: coarse ? false : "zoom", bargap: 0.15,
       xaxis: axis(chart.x, c, x), yaxis: axis(chart.y, c, y),
@@ -90,15 +92,16 @@
   }
 
   function heat(chart, c) {
+    const columns = chart.columns.map(plain), rows = chart.rows.map(plain);
     const surface = {
-      type: "heatmap", x: chart.columns, y: chart.rows, z: chart.z, colorscale: "Viridis", hoverongaps: false, showlegend: false,
+      type: "heatmap", x: columns, y: rows, z: chart.z, colorscale: "Viridis", hoverongaps: false, showlegend: false,
       customdata: chart.told.map((row) => row.map(plain)), colorbar: { thickness: 10, outlinewidth: 0, len: 1 },
       hovertemplate: `${plain(chart.x.title)} %{x}, ${plain(chart.y.title)} %{y}<br>%{customdata}<extra></extra>`,
     };
-    const marks = chart.marks.map((mark) => ({ type: "scatter", x: mark.x, y: mark.y, name: mark.name, hoverinfo: "skip", ...looks(mark, c) }));
+    const marks = chart.marks.map((mark) => ({ type: "scatter", x: named(mark.x), y: named(mark.y), name: plain(mark.name), hoverinfo: "skip", ...looks(mark, c) }));
     const drawn = layout(chart, c, [], []);
-    drawn.xaxis.categoryarray = chart.columns;
-    drawn.yaxis.categoryarray = chart.rows;
+    drawn.xaxis.categoryarray = columns;
+    drawn.yaxis.categoryarray = rows;
     drawn.xaxis.showgrid = drawn.yaxis.showgrid = false;
     return [[surface, ...marks], drawn];
   }

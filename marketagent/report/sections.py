@@ -151,8 +151,7 @@ def _rolling(result: Backtest) -> list[Chart]:
     if len(result.returns) <= window:
         return []
     ratio = rolling_sharpe(result.returns, window, window)
-    rows = thinned([ratio])
-    rows = rows[rows >= window - 1]
+    rows = window - 1 + thinned([ratio[window - 1 :]])
     return [
         Chart(
             "Rolling Sharpe ratio, one year",

@@ -39,7 +39,7 @@ def luck(sheet: Sheet, record: Mapping[str, Any]) -> Section:
         known.pop("samples", None)
     rows = [[_MEANINGS.get(name, label(name)), _number(name, value)] for name, value in known.items()]
     table = Table("Luck", ["of the Sharpe ratio", "value"], rows, right=(1,))
-    return Section(f"Luck, {sheet.judged}", [table], " ".join(sheet.luck))
+    return Section(f"Luck, {sheet.judged}", [table], ". ".join(sheet.luck))
 
 
 def _number(name: str, value: Any) -> str:
@@ -48,20 +48,20 @@ def _number(name: str, value: Any) -> str:
     return cell("cagr" if name.startswith("cagr") else "sharpe" if "sharpe" in name or "luck" in name else name, value)
 
 
-def trials(rows: Sequence[Mapping[str, Any]], total: int, run: str, a_year: int) -> Section:
-    """The newest trials of the family, as the ledger has them; `run` is marked as this one."""
+def trials(rows: Sequence[Mapping[str, Any]], total: int, record: Mapping[str, Any], a_year: int) -> Section:
+    """The newest trials of the family, as the ledger has them: where their parameters differ from those of `record`."""
     if not rows:
         return Section("Trials of this family", note="none")
-    params = [json.loads(row["params"]) for row in rows]
-    names = [name for name in params[0] if len({json.dumps(each.get(name)) for each in params}) > 1]
+    own, params = record["params"], [json.loads(row["params"]) for row in rows]
+    names = [name for name in params[0] if any(each.get(name) != own.get(name) for each in params)]
     texts = [
         [
             f"{row['tried_at']:%Y-%m-%d %H:%M}",
-            " ".join(f"{name}={each.get(name)}" for name in names) or "as this one",
+            " ".join(f"{name}={each.get(name)}" for name in names) or "as here",
             f"{row['first']} .. {row['last']}",
             cell("sharpe", row["sharpe"] * a_year**0.5),
             row["strategy_hash"][:12],
-            "this run" if row["run"] == run else "",
+            "this run" if row["run"] == record["run"] and each == own else "",
         ]
         for row, each in zip(rows, params, strict=True)
     ]
