@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from marketagent.errors import DiskError
+from marketagent.errors import DiskError, UsageError
 from marketagent.process import emit
 
-STDOUT = "-"
+STDOUT, ENDINGS = "-", (".html", ".htm")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Place:
 
 
 def place(text: str | None) -> Place | None:
-    """The place that ``--report`` names, None without it; raises DiskError where no file can be written to.
+    """The place that ``--report`` names, None without it; raises DiskError where no file can be written to, and UsageError
+    for a name that is not a page's: it would take the place of whatever has it.
 
     Before the work: whoever waited for a backtest should not lose its page to a slip of the keyboard.
     """
@@ -51,8 +52,10 @@ def place(text: str | None) -> Place | None:
             raise _refused(path, "it is a folder; name a file, e.g. report.html")
         if not folder.is_dir():
             raise _refused(path, f"there is no folder {folder}")
+        if path.suffix not in ENDINGS:
+            raise UsageError(f"--report {text!r} must end in .html, or be - for stdout")
         if path.exists() and not path.is_file():
-            raise _refused(path, "it is no plain file; --report - writes the page to stdout")
+            raise _refused(path, "it is no plain file")
     except OSError as error:  # a name too long, a folder that may not be entered
         raise _refused(path, error.strerror or str(error)) from error
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -45,8 +45,9 @@ class Grid:
 
     @property
     def good(self) -> float:
+        """What the best tenth has at least."""
         known = [value for value in self.sharpes.values() if value is not None]
-        return float(np.quantile(known, _TOP))
+        return float(np.quantile(known, _TOP)) if known else 0.0
 
 
 def sweep(grid: Grid, trials: Sequence[Trial]) -> Section:
@@ -114,13 +115,14 @@ def _heat(grid: Grid, across: int, up: int) -> Heat:
 
 def _marks(grid: Grid, numbers: Sequence[Sequence[int]], columns: Sequence[str], rows: Sequence[str]) -> list[Series]:
     found: dict[str, list[tuple[str, str]]] = {"plateau": [], "spike": [], "chosen": []}
+    good = grid.good
     for row, line in zip(rows, numbers, strict=True):
         for column, number in zip(columns, line, strict=True):
             sharpe = grid.sharpes.get(number)
             what = kind(grid.plateaus.get(number))
             if number == grid.best:
                 found["chosen"].append((column, row))
-            elif sharpe is not None and sharpe >= grid.good and what in found:
+            elif sharpe is not None and sharpe >= good and what in found:
                 found[what].append((column, row))
     return [
         Series("plateau", "plateau", *_sides(found["plateau"])),

@@ -15,7 +15,7 @@ def thinned(series: Sequence[Array], most: int = MOST) -> NDArray[np.int64]:
     of each series, and always the first and the last row.
 
     >>> thinned([np.array([0.0, 9.0, 1.0, 2.0, -5.0, 3.0, 4.0, 8.0])], most=6).tolist()
-    [0, 1, 2, 4, 5, 7]
+    [0, 1, 3, 4, 5, 7]
     """
     length = len(series[0])
     if length <= most:
