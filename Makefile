@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PEERS  := .venv-peers
 
-.PHONY: setup demo test check bench bench-peers soak clean
+.PHONY: setup browser demo test check bench bench-peers soak clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -20,7 +20,18 @@ demo: setup
 	@rm -rf demo
 	@PATH="$(CURDIR)/$(BIN):$$PATH" MA_HOME="$(CURDIR)/demo" sh docs/demo.sh
 
-test: setup
+# The tests of --report look at its page in a real browser, which no Python package brings.
+browser:
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing chromium, for the tests of --report"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; \
+	else \
+		echo "make test needs Chromium: put chromium or google-chrome on your PATH (Debian: sudo apt-get install chromium)" >&2; \
+		exit 1; \
+	fi
+
+test: setup browser
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: setup
@@ -41,7 +52,7 @@ $(PEERS)/.installed: benchmarks/peers.txt constraints.txt
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement benchmarks/peers.txt
 	@touch $(PEERS)/.installed
 
-soak: setup
+soak: setup browser
 	$(BIN)/python -m pytest -m soak --timeout 3600
 
 clean:

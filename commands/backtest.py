@@ -12,6 +12,7 @@ from marketagent.config import Settings
 from marketagent.errors import MarketAgentError, UsageError
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.records import StrategyInfo
+from marketagent.report.place import Place, place, records
 from marketagent.simulate import FILLS
 from marketagent.store import runs
 from marketagent.timeframes import DAY
@@ -56,6 +57,9 @@ def run(
         Path | None, typer.Option("--equity", help="Write equity by session to this .parquet or .csv.")
     ] = None,
     fills: Annotated[Path | None, typer.Option("--fills", help="Write every fill to this .parquet or .csv.")] = None,
+    report: Annotated[
+        str | None, typer.Option("--report", help="Write a page of it all to this .html file; - is stdout.")
+    ] = None,
     top: Annotated[
         int, typer.Option("--top", min=1, help="How many of the best combinations of a sweep to print.")
     ] = 10,
@@ -92,6 +96,7 @@ def run(
         options.exportable(path)
     if equity is not None and fills is not None and equity.resolve() == fills.resolve():
         raise UsageError(f"--equity and --fills both name {equity}")
+    where = place(report)
     given = options.symbols_or_all(symbols, settings)
     view = scoring.View(
         last,
@@ -115,7 +120,7 @@ def run(
                 settings.home, loaded, axes, panel, view, bill, start_cash,
                 first=first, fill=fill, fractional=fractional, benchmark=benchmark, timeout_s=wait,
             )  # fmt: skip
-            return _swept(settings, sweep, given, top, format)
+            return _swept(settings, sweep, given, top, format, where)
         walked = walking.walked(
             settings.home, loaded, axes, panel, view, bill, start_cash, windows,
             first=first, fill=fill, fractional=fractional, timeout_s=wait,
@@ -155,7 +160,11 @@ def run(
     for path, columns in ((equity, runs.equity_columns), (fills, runs.event_columns)):
         if path is not None:
             runs.export(columns(result), path)
-    with pipe.sealed("backtest", format, run=run, at=settings.now) as out:
+    if where is not None:
+        from marketagent import reporting  # a run without a page does not pay for it
+
+        reporting.of_run(settings.home, where, record, result, missing, settings.now, timeout_s=wait)
+    with pipe.sealed("backtest", format, run=run, at=settings.now, stdout=records(where)) as out:
         out.follow(given)
         out.write(record)
         for fold in folds if format != "csv" else ():  # whose rows are of one kind
@@ -166,7 +175,9 @@ def run(
     return out.exit_code
 
 
-def _swept(settings: Settings, sweep: sweeping.Sweeping, given: pipe.Input, top: int, format: pipe.Format) -> int:
+def _swept(
+    settings: Settings, sweep: sweeping.Sweeping, given: pipe.Input, top: int, format: pipe.Format, where: Place | None
+) -> int:
     """Work through a sweep, keep all of it and print the best; an interruption goes on once that is done."""
     run = options.new_run(settings)
     interruption = sweep.work()
@@ -175,15 +186,19 @@ def _swept(settings: Settings, sweep: sweeping.Sweeping, given: pipe.Input, top:
     )
     sheet = judging.judged(run, sweep, family)
     sweep.keep(settings.home, sheet, settings.now, timeout_s=settings.busy_timeout_s)
-    with pipe.sealed("backtest", format, run=run, at=settings.now) as out:
+    missing = [name for name in given.symbols if name not in sweep.sweep.ground.panel.symbols]
+    if where is not None:
+        from marketagent import reporting  # as above
+
+        reporting.of_sweep(settings.home, where, sweep, sheet, missing, settings.now, timeout_s=settings.busy_timeout_s)
+    with pipe.sealed("backtest", format, run=run, at=settings.now, stdout=records(where)) as out:
         out.follow(given)
         for trial in sweep.best(sheet, top):
             out.write(trial)
         if format != "csv":  # whose rows are of one kind
             out.write(sheet)
-        for name in given.symbols:
-            if name not in sweep.sweep.ground.panel.symbols:
-                out.fail(name, f"nothing is stored; run: ma fetch {name}")
+        for name in missing:
+            out.fail(name, f"nothing is stored; run: ma fetch {name}")
         show.say(sweep.summary)
         if interruption is not None:
             raise interruption

@@ -26,7 +26,7 @@ NAMES = 10  # symbols that a note names before it only counts
 class Backtest:
     """One run: `returns` (T,) per session, the first against the starting cash; `metrics` by name (None: undefined).
 
-    `sizes` are the accounts of other sizes that were asked for.
+    `sizes` are the accounts of other sizes that were asked for, `benchmark` (T,) the returns it is compared with.
     """
 
     decisions: Decisions
@@ -35,6 +35,7 @@ class Backtest:
     metrics: dict[str, float | None]
     notes: tuple[str, ...]
     sizes: tuple[Size, ...] = ()
+    benchmark: Array | None = None
 
     def frame(self) -> "pd.DataFrame":
         """Equity, cash, exposure and returns as a pandas table by session."""
@@ -80,6 +81,7 @@ def backtest(
         measured,
         tuple(_notes(run, costs, fill, panel.timeframe)),
         tuple(_size(other, _paid(other, panel, fill), money, a_year) for money, other in sizes),
+        against,
     )
 
 

@@ -107,4 +107,4 @@ def guessed_bps(returns: Array, paid: Array, traded: Array, goal: float) -> floa
         for _ in range(24):
             middle = (low + high) / 2
             low, high = (middle, high) if left(middle) > 0 else (low, middle)
-    return low if left(0.0) > 0 else 0.0
+        return low if left(0.0) > 0 else 0.0

@@ -1,22 +1,24 @@
 """Everything a person sees: tables, equity lines, and the one line on stderr.
 
 Texts come from news, brokers and models. Nothing of them may drive a terminal: `clean` drops every control,
-format, private and unassigned character, and cells are texts, never markup. Percent exists only here.
+format, private and unassigned character, and cells are texts, never markup. How a value is written is in ``formats``.
 """
 
-import json
 import math
 import sys
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from shutil import get_terminal_size
 from typing import Any, TextIO
 
 from marketagent import wording
+from marketagent.formats import NONE as NONE
+from marketagent.formats import SWEPT, cell, label
+from marketagent.formats import clean as clean
 from marketagent.redact import redacted
+from marketagent.report import figures
+from marketagent.report.model import Figure
 
-NONE = "–"
 _LONGEST = 2000
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -34,24 +36,8 @@ _COLUMNS = {
 }
 # Told once above the table when all rows agree.
 _SHARED = ("account", "strategy", "session", "ts", "source", "timeframe", "judged", "first", "last")
-_SWEPT = "set "  # before the name of a parameter among the columns of a trial: it may be that of another column
-_AFTER = {"trial": "rank", "fold": "fold"}  # the column behind which they come, by kind
+_AFTER = {"trial": "rank", "fold": "fold"}  # the column behind which those of a sweep come, by kind
 _WITHIN_A_DAY = "ts"  # no column where nothing has one
-_LABELS = {
-    "confidence": "conf",
-    "corrected": "changed",
-    "quarantined": "aside",
-    "filled_quantity": "filled",
-    "fill_price": "at",
-    "commission": "fee",
-    "total_return": "return",
-    "max_drawdown": "drawdown",
-    "deflated_sharpe": "deflated",
-}
-_PERCENT = {"deflated_sharpe", "weight", "confidence", "band", "exposure", "alpha"}
-_RATES = ("return", "drawdown", "volatility", "cagr", "rate")
-_MONEY = {"close", "price", "value", "fill_price", "commission", "cash", "equity", "costs_paid", "lending_paid"}
-_SCORES = {"score", "sharpe", "sortino", "calmar", "beta", "information_ratio", "turnover", "profit_factor", "plateau"}
 _COLOURS = {"buy": "green", "sell": "red"}
 _LOOSE = {"reasoning", "reason", "summary", "meaning", "file"}  # texts: they get the width that is left over
 _LEAST = 20  # columns, before an optional column makes room
@@ -71,17 +57,6 @@ def terminal(stdout: TextIO) -> Screen:
     if stdout.isatty():
         return Screen(get_terminal_size((80, 24)).columns, colour=True)
     return Screen(get_terminal_size((100, 24)).columns, colour=False)
-
-
-def clean(text: str) -> str:
-    """`text` on one line, without any character that could drive a terminal or turn its reading order.
-
-    >>> clean("up 3%\\x1b]52;c;aGk=\\x07 today\\n")
-    'up 3%]52;c;aGk= today '
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(" " if _is_space(char) else char for char in text if _is_space(char) or _is_harmless(char))
 
 
 def few(names: Sequence[str], most: int = 5) -> str:
@@ -158,29 +133,6 @@ def curve(values: Sequence[float], screen: Screen) -> str:
     return f"\n{line}\n" if line else ""
 
 
-def cell(name: str, value: Any) -> str:
-    """One value of the field `name`, as a person reads it.
-
-    >>> cell("weight", 0.125), cell("close", 1234.5), cell("score", -0.4), cell("quantity", 1500.0)
-    ('12.5%', '1,234.50', '-0.400', '1,500')
-    """
-    if value is None:
-        return NONE
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int | float):
-        return _number(name, value)
-    return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-
-
-def _is_space(char: str) -> bool:
-    return char in "\t\n\r\v\f" or unicodedata.category(char) in ("Zl", "Zp")
-
-
-def _is_harmless(char: str) -> bool:
-    return unicodedata.category(char)[0] != "C"
-
-
 def _block(value: float | None, low: float, high: float) -> str:
     if value is None or not math.isfinite(value):
         return " "
@@ -190,20 +142,6 @@ def _block(value: float | None, low: float, high: float) -> str:
     return _BLOCKS[round((value / 2 - low / 2) / (high / 2 - low / 2) * 7)]
 
 
-def _number(name: str, value: float) -> str:
-    if not math.isfinite(value):
-        return NONE
-    if name in _PERCENT or name.endswith(_RATES):
-        return f"{value:.1%}"
-    if name in _MONEY or name == "break_even_bps":
-        return f"{value:,.2f}"
-    if name in _SCORES or name.endswith("_sharpe"):
-        return f"{value:.3f}"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.4f}".rstrip("0").rstrip(".") if abs(value) >= 0.0001 or value == 0 else f"{value:.3g}"
-
-
 def _table(kind: str, records: list[dict[str, Any]], screen: Screen) -> str:
     rows = [_flat(record) for record in records]
     if kind == "strategy":
@@ -211,7 +149,7 @@ def _table(kind: str, records: list[dict[str, Any]], screen: Screen) -> str:
     if kind == "backtest" and len(records) == 1:
         return _sheet(records[0], screen)
     if kind == "sweep":
-        return _facts(wording.sweep(records[-1]), screen)
+        return _facts(figures.named(wording.sweep(records[-1])), screen)
     names, optional = _chosen(kind, rows)
     # The columns of a query are the user's: they stay where and as they were asked for.
     shared = [name for name in names if kind != "row" and name in _SHARED and _agree(name, rows)]
@@ -222,7 +160,7 @@ def _table(kind: str, records: list[dict[str, Any]], screen: Screen) -> str:
         if _width(columns) > screen.width:
             columns.pop(name, None)
     right = [name for name in columns if _is_numeric([row.get(name) for row in rows])]
-    return _drawn(columns, right, title, screen, label=clean if kind == "row" else _label)
+    return _drawn(columns, right, title, screen, label_of=clean if kind == "row" else label)
 
 
 def _strategies(records: list[dict[str, Any]], screen: Screen) -> str:
@@ -243,47 +181,29 @@ def _strategies(records: list[dict[str, Any]], screen: Screen) -> str:
 
 def _sheet(record: dict[str, Any], screen: Screen) -> str:
     """One backtest: what was run in a line or two, its metrics side by side, and what is to be said about it."""
-    costs = f"{record['costs']}, slippage {wording.slippage(record)}, {record['fill']}"
-    shares = "fractional" if record["fractional"] else "whole shares"
-    params = " ".join(f"{name}={value}" for name, value in record["params"].items())
-    facts = {
-        "strategy": f"{record['strategy']} ({params})",
-        "sessions": f"{record['first']} .. {record['last']}, {cell('', record['sessions'])} sessions"
-        + ("" if record["bars"] is None else f", {cell('', record['bars'])} bars of {record['timeframe']}"),
-        "universe": f"{cell('', record['symbols'])} symbols"
-        + (f", against {record['benchmark']}" if record["benchmark"] else ""),
-        "costs": f"{costs}, {shares}",
-        "equity": f"{cell('equity', record['equity'])} from {cell('cash', record['cash'])}",
-        "run": f"{record['run']}, data {record['data_hash'][:12]}, strategy {record['strategy_hash'][:12]}",
-    }
-    if record["walk_forward"]:
-        facts["walk-forward"] = wording.walk_forward(record)
-    head = _facts(facts, screen)
-    shown = [(name, value) for name, value in record["metrics"].items() if value is not None]
+    sheet = figures.sheet(record)
+    shown = sheet.figures
     half = -(-len(shown) // 2)
-    left, right = shown[:half], shown[half:] + [("", None)] * (2 * half - len(shown))
+    left, right = shown[:half], shown[half:] + [Figure("", "", "")] * (2 * half - len(shown))
     columns = {
-        "": [_label(name) for name, _ in left],
-        " ": [cell(*item) for item in left],
-        "   ": ["   " + _label(name) for name, _ in right],
-        "  ": [cell(*item) if item[0] else "" for item in right],
+        "": [figure.label for figure in left],
+        " ": [figure.text for figure in left],
+        "   ": ["   " + figure.label for figure in right],
+        "  ": [figure.text for figure in right],
     }
-    notes = "".join(f"{one_line(note)}\n" for note in record["notes"])
-    body = f"{head}\n{_drawn(columns, [' ', '  '], [], screen, header=False)}"
-    sizes = f"\n{_capacity(record['capacity'], screen)}" if record["capacity"] else ""
-    luck = f"\n{wording.luck(record['luck'], record['judged'])}" if record["luck"] else ""
-    doubts = "".join(f"{one_line(line)}\n" for line in wording.findings(record["findings"]).splitlines())
-    return body + luck + sizes + (f"\n{notes}" if notes else "") + (f"\n{doubts}" if doubts else "")
+    parts = [_facts(sheet.facts, screen), _drawn(columns, [" ", "  "], [], screen, header=False)]
+    parts.append("".join(f"{clean(line)}\n" for line in sheet.luck))
+    if sheet.capacity is not None:
+        sizes = dict(zip(sheet.capacity.columns, map(list, zip(*sheet.capacity.rows, strict=True)), strict=True))
+        parts.append(_drawn(sizes, list(sizes), [], screen))
+    parts.append("".join(f"{one_line(f'{found.label}: {found.text}')}\n" for found in sheet.findings))
+    parts.append("".join(f"{one_line(note)}\n" for note in sheet.notes))
+    return "\n".join(part for part in parts if part)
 
 
-def _facts(facts: dict[str, str], screen: Screen) -> str:
-    return _drawn({"": list(facts), " ": [clean(text) for text in facts.values()]}, [], [], screen, header=False)
-
-
-def _capacity(sizes: list[dict[str, Any]], screen: Screen) -> str:
-    """The account sizes below each other: what a larger one would have made of the same decisions."""
-    columns = {name: [cell(name, size[name]) for size in sizes] for name in sizes[0]}
-    return _drawn(columns, list(columns), [], screen)
+def _facts(facts: Sequence[Figure], screen: Screen) -> str:
+    columns = {"": [fact.label for fact in facts], " ": [clean(fact.text) for fact in facts]}
+    return _drawn(columns, [], [], screen, header=False)
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
@@ -293,7 +213,7 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
     flat = {name: value for name, value in record.items() if name not in ("kind", "i", "metrics")}
     metrics: dict[str, Any] = record.get("metrics", {})
     if record["kind"] in _AFTER:
-        metrics = {_SWEPT + name: record["params"][name] for name in record["swept"]}
+        metrics = {SWEPT + name: record["params"][name] for name in record["swept"]}
     return flat | metrics
 
 
@@ -303,7 +223,7 @@ def _chosen(kind: str, rows: list[dict[str, Any]]) -> tuple[list[str], list[str]
         return list(dict.fromkeys(name for row in rows for name in row)), []
     names = _COLUMNS[kind].split()
     if kind in _AFTER:
-        names[names.index(_AFTER[kind]) + 1 : 0] = [_SWEPT + name for name in rows[0]["swept"]]
+        names[names.index(_AFTER[kind]) + 1 : 0] = [SWEPT + name for name in rows[0]["swept"]]
     if all(row.get(_WITHIN_A_DAY) is None for row in rows):
         names = [name for name in names if name.rstrip("?") != _WITHIN_A_DAY]
     return [name.rstrip("?") for name in names], [name.rstrip("?") for name in names if name.endswith("?")]
@@ -335,7 +255,7 @@ def _width(columns: dict[str, list[str]]) -> int:
     from rich.cells import cell_len
 
     widths = (
-        min(max(cell_len(text) for text in [_label(name), *cells]), _LEAST if name in _LOOSE else 1 << 16)
+        min(max(cell_len(text) for text in [label(name), *cells]), _LEAST if name in _LOOSE else 1 << 16)
         for name, cells in columns.items()
     )
     return sum(widths) + 2 * (len(columns) - 1)
@@ -352,10 +272,6 @@ def _cut(columns: dict[str, list[str]], width: int) -> dict[str, list[str]]:
     return {**columns, **short}
 
 
-def _label(name: str) -> str:
-    return clean(_LABELS.get(name, name.removeprefix(_SWEPT)).replace("_", " "))
-
-
 def _drawn(
     columns: dict[str, list[str]],
     right: list[str],
@@ -363,7 +279,7 @@ def _drawn(
     screen: Screen,
     *,
     header: bool = True,
-    label: Callable[[str], str] | None = None,
+    label_of: Callable[[str], str] = label,
 ) -> str:
     from io import StringIO
 
@@ -375,7 +291,7 @@ def _drawn(
     drawn = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", show_header=header)
     for name in columns:
         drawn.add_column(
-            Text((label or _label)(name)),
+            Text(label_of(name)),
             justify="right" if name in right else "left",
             no_wrap=header and name not in _LOOSE,
         )

@@ -163,13 +163,18 @@ class Sweeping:
         return SESSIONS * bars_a_session(self.sweep.ground.panel.timeframe)
 
     @property
-    def ranked(self) -> list[int]:
-        """The numbers of all that is done, the best first."""
-        return sorted(self.sweep.done, key=lambda number: (_last(self.sweep.done[number]["sharpe"]), number))
+    def sharpes(self) -> dict[int, float | None]:
+        """By the number of each combination that is done."""
+        return {number: metrics["sharpe"] for number, metrics in self.sweep.done.items()}
 
     @cached_property
     def plateaus(self) -> dict[int, float | None]:
-        return grid.plateaus(self.axes, {number: metrics["sharpe"] for number, metrics in self.sweep.done.items()})
+        return grid.plateaus(self.axes, self.sharpes)
+
+    @cached_property
+    def ranked(self) -> list[int]:
+        """The numbers of what is done, the highest Sharpe ratio first."""
+        return sorted(self.sweep.done, key=lambda number: (_last(self.sweep.done[number]["sharpe"]), number))
 
     def varied(self, params: dict[str, Any]) -> dict[str, Any]:
         return {name: params[name] for name in self.swept}

@@ -1,9 +1,10 @@
 """What a backtest's record says of its costs and of its luck, in words a person reads; `record` is as on a stream."""
 
+from collections.abc import Mapping
 from typing import Any
 
 
-def slippage(record: dict[str, Any]) -> str:
+def slippage(record: Mapping[str, Any]) -> str:
     """What moves prices and what lending costs, in a few words."""
     fixed = f"{record['slippage_bps']:g} bps"
     words = [f"{record['slippage']} ({fixed} fixed)" if record["slippage"] else fixed]
@@ -11,7 +12,7 @@ def slippage(record: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def luck(judged: dict[str, Any], where: str = "in sample") -> str:
+def luck(judged: Mapping[str, Any], where: str = "in sample") -> str:
     """What the Sharpe ratio is worth after all that was tried, and its intervals; `where` it was judged."""
     one = "the only trial" if judged["trials"] < 2 else f"one of {judged['trials']:,} trials"
     words = f"{where}, {one} of this strategy here"
@@ -35,7 +36,7 @@ def findings(found: list[dict[str, Any]]) -> str:
     return "".join(f"{finding['code']}: {finding['text']}\n" for finding in found)
 
 
-def walk_forward(record: dict[str, Any]) -> str:
+def walk_forward(record: Mapping[str, Any]) -> str:
     """How a run was refitted, and what was left of its Sharpe ratio out of sample."""
     walk, sharpe = record["walk_forward"], record["metrics"].get("sharpe")
     grid = " x ".join(f"{len(values)} {name}" for name, values in walk["grid"].items()) or "nothing to choose"

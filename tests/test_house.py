@@ -25,6 +25,8 @@ HEAVY = (
     "anyio",
     "tenacity",
     "diskcache",
+    "plotly",
+    "marketagent.reporting",
 )
 
 

@@ -1,0 +1,93 @@
+"""What a result is worth and what it rests on: findings, luck, the trials of its family, notes, provenance."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from marketagent.formats import cell, label
+from marketagent.report.model import Section, Sheet, Table
+
+_PROBABILITIES = ("probabilistic_sharpe", "deflated_sharpe")
+_MEANINGS = {
+    "trials": "trials of this strategy on this universe, this one included",
+    "best_by_luck": "sharpe of the best of so many without skill",
+    "probabilistic_sharpe": "probability of a true sharpe above 0",
+    "deflated_sharpe": "probability of a true sharpe above that of the luckiest",
+    "samples": "bootstrap samples, 95 % of which lie in",
+    "sharpe_low": "sharpe from",
+    "sharpe_high": "sharpe to",
+    "cagr_low": "cagr from",
+    "cagr_high": "cagr to",
+}
+
+
+def findings(sheet: Sheet) -> Section:
+    """What makes the result doubtful, "none" where nothing does."""
+    if not sheet.findings:
+        return Section("Findings", note="none")
+    rows = [[found.label, found.text] for found in sheet.findings]
+    return Section("Findings", [Table("What makes the result doubtful", ["code", "finding"], rows)])
+
+
+def luck(sheet: Sheet, record: Mapping[str, Any]) -> Section:
+    """How much of the Sharpe ratio may be luck; whatever else the record says of it stands below."""
+    judged = record.get("luck")
+    if not judged:
+        return Section("Luck", note="Not judged.")
+    known = {name: value for name, value in judged.items() if isinstance(value, int | float | str) and value != ""}
+    if not judged.get("samples"):
+        known.pop("samples", None)
+    rows = [[_MEANINGS.get(name, label(name)), _number(name, value)] for name, value in known.items()]
+    table = Table("Luck", ["of the Sharpe ratio", "value"], rows, right=(1,))
+    return Section(f"Luck, {sheet.judged}", [table], ". ".join(sheet.luck))
+
+
+def _number(name: str, value: Any) -> str:
+    if name in _PROBABILITIES:
+        return f"{value:.1%}"
+    return cell("cagr" if name.startswith("cagr") else "sharpe" if "sharpe" in name or "luck" in name else name, value)
+
+
+def trials(rows: Sequence[Mapping[str, Any]], total: int, record: Mapping[str, Any], a_year: int) -> Section:
+    """The newest trials of the family, as the ledger has them: where their parameters differ from those of `record`."""
+    if not rows:
+        return Section("Trials of this family", note="none")
+    own, params = record["params"], [json.loads(row["params"]) for row in rows]
+    names = [name for name in params[0] if any(each.get(name) != own.get(name) for each in params)]
+    texts = [
+        [
+            f"{row['tried_at']:%Y-%m-%d %H:%M}",
+            " ".join(f"{name}={each.get(name)}" for name in names) or "as here",
+            f"{row['first']} .. {row['last']}",
+            cell("sharpe", row["sharpe"] * a_year**0.5),
+            row["strategy_hash"][:12],
+            "this run" if row["run"] == record["run"] and each == own else "",
+        ]
+        for row, each in zip(rows, params, strict=True)
+    ]
+    more = f" The newest {len(rows):,} of {total:,} are shown." if total > len(rows) else ""
+    table = Table("Trials", ["tried (UTC)", "parameters", "sessions", "sharpe", "strategy", ""], texts, right=(3,))
+    return Section(
+        "Trials of this family", [table], f"Every one of them is in sample; all count for the luck above.{more}"
+    )
+
+
+def notes(sheet: Sheet, missing: Sequence[str]) -> Section:
+    """What is to be said about the run, and the symbols that were asked for and are not in it."""
+    texts = [*sheet.notes, *([f"nothing is stored of {', '.join(missing)}"] if missing else [])]
+    if not texts:
+        return Section("Notes", note="none")
+    return Section("Notes", [Table("Notes", ["note"], [[text] for text in texts])])
+
+
+def provenance(record: Mapping[str, Any], made: Mapping[str, str], symbols: Sequence[str]) -> Section:
+    """Everything the run can be repeated from; `made` says when and with what the page was made."""
+    rows = [
+        ["run", record["run"]],
+        ["data hash", record["data_hash"]],
+        ["strategy hash", record["strategy_hash"]],
+        *([name, text] for name, text in made.items()),
+        *(["parameter", f"{name}={value}"] for name, value in record["params"].items()),
+        ["symbols", " ".join(symbols)],
+    ]
+    return Section("Provenance", [Table("Provenance", ["what", "value"], rows)])
