@@ -1,23 +1,30 @@
 """What the compiled files share: how a function becomes machine code, and how an address becomes an array.
 
-numba keeps what it has compiled on disk and compiles again when the *file* of a function changes; it does not notice a
-change in a file that the function calls into. So each compiled file calls into itself alone, and into this one, which
-there is nothing to change in: after a change here, delete numba's cache.
+numba keeps what it has compiled on disk and compiles again when the *file* of a function changes. It does not notice a
+change in a file that the function calls into or takes a constant from, and old machine code with new rules around it
+would be neither. So what is kept here is kept under a hash of all those files, too.
 
 Without ``fastmath``: a sum is added in the order it is written in.
 """
 
+import hashlib
+import re
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import carray, njit, types  # type: ignore[attr-defined]  # numba's types leave some of it out
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Whole = NDArray[np.int64]
 F = TypeVar("F", bound=Callable[..., Any])
+_PACKAGE = Path(__file__).parent
+_IMPORTED = re.compile(r"^from marketagent(?:\.(\w+)[\w.]*)? import (\([^)]*\)|.+)", re.MULTILINE)
 
 
 def compiled(function: F) -> F:
@@ -26,7 +33,36 @@ def compiled(function: F) -> F:
     A private one becomes part of its caller: handing over ten arrays costs more than most of them do with them.
     """
     private = function.__name__.startswith("_")
-    return cast(F, njit(cache=True, nogil=True, error_model="numpy", forceinline=private)(function))
+    made = njit(nogil=True, error_model="numpy", forceinline=private)(function)
+    if hasattr(FunctionCache, "_index_key"):  # else this numba keeps it under names we do not know: compiled every time
+        made._cache = _Kept(function)  # type: ignore[attr-defined, no-untyped-call]  # as above
+    return cast(F, made)
+
+
+class _Kept(FunctionCache):
+    """numba's cache of one function, with the hash of all its sources among what has to be the same."""
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
+        key = super()._index_key(sig, codegen)  # type: ignore[no-untyped-call]  # as above
+        return (*key, sources(self._py_func.__module__.rpartition(".")[2]))
+
+
+@cache
+def sources(module: str) -> str:
+    """A hash of the file of `module` and of every file of this package that it imports, and those import."""
+    found: dict[str, bytes] = {}
+    left = [module]
+    while left:
+        name = left.pop()
+        if name not in found:
+            files = [file] if (file := _PACKAGE / f"{name}.py").exists() else sorted((_PACKAGE / name).rglob("*.py"))
+            found[name] = b"".join(each.read_bytes() for each in files)
+            for one, several in _IMPORTED.findall(found[name].decode()):
+                left += [one] if one else re.findall(r"\w+", several)
+    digest = hashlib.sha256()
+    for name in sorted(found):
+        digest.update(f"{name} {len(found[name])} ".encode() + found[name])
+    return digest.hexdigest()
 
 
 def address(values: Array) -> int:
