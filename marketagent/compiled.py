@@ -11,7 +11,8 @@ import hashlib
 import re
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
+from importlib.abc import SourceLoader
+from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -23,8 +24,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Whole = NDArray[np.int64]
 F = TypeVar("F", bound=Callable[..., Any])
-_PACKAGE = Path(__file__).parent
-_IMPORTED = re.compile(r"^from marketagent(?:\.(\w+)[\w.]*)? import (\([^)]*\)|.+)", re.MULTILINE)
+_IMPORTED = r"^from {}((?:\.\w+)*) import (\([^)]*\)|.+)"
 
 
 def compiled(function: F) -> F:
@@ -44,25 +44,23 @@ class _Kept(FunctionCache):
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
         key = super()._index_key(sig, codegen)  # type: ignore[no-untyped-call]  # as above
-        return (*key, sources(self._py_func.__module__.rpartition(".")[2]))
+        return (*key, sources(self._py_func.__module__))
 
 
 @cache
 def sources(module: str) -> str:
-    """A hash of the file of `module` and of every file of this package that it imports, and those import."""
-    found: dict[str, bytes] = {}
-    left = [module]
+    """A hash of the source of `module` and of every module of its package that it imports, and those import."""
+    package, found, left = module.partition(".")[0], {}, {module}
     while left:
         name = left.pop()
-        if name not in found:
-            files = [file] if (file := _PACKAGE / f"{name}.py").exists() else sorted((_PACKAGE / name).rglob("*.py"))
-            found[name] = b"".join(each.read_bytes() for each in files)
-            for one, several in _IMPORTED.findall(found[name].decode()):
-                left += [one] if one else re.findall(r"\w+", several)
-    digest = hashlib.sha256()
-    for name in sorted(found):
-        digest.update(f"{name} {len(found[name])} ".encode() + found[name])
-    return digest.hexdigest()
+        spec = find_spec(name)
+        if spec is None or not isinstance(spec.loader, SourceLoader):
+            continue  # what is no module is a name in one that is read already
+        found[name] = spec.loader.get_source(name) or ""
+        for inner, several in re.findall(_IMPORTED.format(package), found[name], re.MULTILINE):
+            under = package + inner
+            left |= {under, *(f"{under}.{each}" for each in re.findall(r"\w+", several) if not inner)} - found.keys()
+    return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()
 
 
 def address(values: Array) -> int:

@@ -51,19 +51,25 @@ def test_a_change_in_a_file_that_is_called_or_read_compiles_again(tmp_path: Path
 def test_what_a_kernel_rests_on_is_found_through_all_its_imports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert sources("kernel") != sources("cells") != sources("weighing")
-    (tmp_path / "a.py").write_text(
-        "from marketagent.b.c import x\nfrom marketagent import (\n    d,\n    e,\n)\n", encoding="utf-8"
-    )
-    (tmp_path / "b").mkdir()
-    for name in ("b/c.py", "d.py", "e.py"):
-        (tmp_path / name).write_text("from marketagent.a import y\n", encoding="utf-8")
-    monkeypatch.setattr("marketagent.compiled._PACKAGE", tmp_path)
-    seen = set()
-    for name in ("a.py", "b/c.py", "d.py", "e.py"):
-        with (tmp_path / name).open("a", encoding="utf-8") as file:
+    assert sources("marketagent.kernel") != sources("marketagent.cells")
+    package = tmp_path / "planted"
+    (package / "b").mkdir(parents=True)
+    texts = {
+        "__init__.py": "",
+        "b/__init__.py": "",
+        "a.py": "from planted.b.c import x\nfrom planted import (\n    d,\n    e,\n)\n",
+        "b/c.py": "x = 1\n",
+        "d.py": "from planted.f import y\n",
+        "e.py": "",
+        "f.py": "y = 1\n",
+        "aside.py": "",
+    }
+    for name, text in texts.items():
+        (package / name).write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = {sources.__wrapped__("planted.a")}
+    for name in ("a.py", "b/c.py", "d.py", "e.py", "f.py", "aside.py"):
+        with (package / name).open("a", encoding="utf-8") as file:
             file.write("# changed\n")
-        sources.cache_clear()
-        seen.add(sources("a"))
-    sources.cache_clear()
-    assert len(seen) == 4
+        seen.add(sources.__wrapped__("planted.a"))
+    assert len(seen) == 6  # all but what nobody imports
