@@ -1,23 +1,30 @@
 """What the compiled files share: how a function becomes machine code, and how an address becomes an array.
 
-numba keeps what it has compiled on disk and compiles again when the *file* of a function changes; it does not notice a
-change in a file that the function calls into. So each compiled file calls into itself alone, and into this one, which
-there is nothing to change in: after a change here, delete numba's cache.
+numba keeps what it has compiled on disk and compiles again when the *file* of a function changes. It does not notice a
+change in a file that the function calls into or takes a constant from, and old machine code with new rules around it
+would be neither. So what is kept here is kept under a hash of all those files, too.
 
 Without ``fastmath``: a sum is added in the order it is written in.
 """
 
+import hashlib
+import re
 from collections.abc import Callable
+from functools import cache
+from importlib.abc import SourceLoader
+from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import carray, njit, types  # type: ignore[attr-defined]  # numba's types leave some of it out
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Whole = NDArray[np.int64]
 F = TypeVar("F", bound=Callable[..., Any])
+_IMPORTED = r"^from {}((?:\.\w+)*) import (\([^)]*\)|.+)"
 
 
 def compiled(function: F) -> F:
@@ -26,7 +33,34 @@ def compiled(function: F) -> F:
     A private one becomes part of its caller: handing over ten arrays costs more than most of them do with them.
     """
     private = function.__name__.startswith("_")
-    return cast(F, njit(cache=True, nogil=True, error_model="numpy", forceinline=private)(function))
+    made = njit(nogil=True, error_model="numpy", forceinline=private)(function)
+    if hasattr(FunctionCache, "_index_key"):  # else this numba keeps it under names we do not know: compiled every time
+        made._cache = _Kept(function)  # type: ignore[attr-defined, no-untyped-call]  # as above
+    return cast(F, made)
+
+
+class _Kept(FunctionCache):
+    """numba's cache of one function, with the hash of all its sources among what has to be the same."""
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
+        key = super()._index_key(sig, codegen)  # type: ignore[no-untyped-call]  # as above
+        return (*key, sources(self._py_func.__module__))
+
+
+@cache
+def sources(module: str) -> str:
+    """A hash of the source of `module` and of every module of its package that it imports, and those import."""
+    package, found, left = module.partition(".")[0], {}, {module}
+    while left:
+        name = left.pop()
+        spec = find_spec(name)
+        if spec is None or not isinstance(spec.loader, SourceLoader):
+            continue  # what is no module is a name in one that is read already
+        found[name] = spec.loader.get_source(name) or ""
+        for inner, several in re.findall(_IMPORTED.format(package), found[name], re.MULTILINE):
+            under = package + inner
+            left |= {under, *(f"{under}.{each}" for each in re.findall(r"\w+", several) if not inner)} - found.keys()
+    return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()
 
 
 def address(values: Array) -> int:

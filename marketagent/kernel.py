@@ -402,7 +402,8 @@ def _measure(equity: Array, terms: Array, account: Array, results: Array) -> Non
         before = worth
         level *= returns[t] + 1
         peak = max(peak, level)
-        fall = min(fall, (level - peak) / peak)
+        if level - peak < fall * peak:  # a division less on nearly all rows
+            fall = (level - peak) / peak
         total += returns[t]
         mean_equity += equity[t]
     mean_equity /= count

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from threading import local
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ class Ground:
             for each in spoken
         ]
         sure = [each.confidence if isinstance(each.confidence, float) else np.nan for each in spoken]
-        targets, due_rows = np.empty(self.panel.shape), self._due(strategy.rebalance)
+        targets, due_rows = self._targets(), self._due(strategy.rebalance)
         fine = weighing.weigh(
             address(targets), np.array(arrays, dtype=np.int64), np.array(sure), np.array([s.weight for s in spoken]),
             _rule(strategy), due_rows, address(self._bars), address(self._usual), *targets.shape,
@@ -81,17 +82,35 @@ class Ground:
         a_year = SESSIONS * bars_a_session(self.panel.timeframe)
         terms = np.array([self.cash, self.start, FILLS.index(self.fill), self.steps, a_year], dtype=np.float64)
         kernel.run(
-            address(targets), band, due_rows, self._prices, self._happens, self._months, self._closes_on,
-            kernel.bill_of(self.costs), terms, equity, results,
+            address(targets), band, due_rows, self._prices, self._happens, self._months, self._closes_on, self._bill,
+            terms, equity, results,
         )  # fmt: skip
         played = dict(zip(kernel.RESULTS, map(_metric, results.tolist()), strict=True))
         return equity[self.start :], {"equity": float(equity[-1]), **played}
+
+    def _targets(self) -> Array:
+        """Room (T, N), of each thread its own, again and again: the system takes longer to give memory than to fill it."""
+        room = self._room  # once: of two threads that come first, each may get one of its own
+        if not hasattr(room, "targets"):
+            room.targets = np.empty(self.panel.shape)
+        targets: Array = room.targets
+        return targets
+
+    @cached_property
+    def _room(self) -> local:
+        return local()
+
+    @cached_property
+    def _bill(self) -> Array:
+        return kernel.bill_of(self.costs)
 
     @cached_property
     def _arrays(self) -> list[Array]:
         """In the order of the kernel's `prices`; kept here, where their addresses are good."""
         panel = self.panel
-        arrays = [panel.raw.open, panel.raw.close, panel.mark, panel.split, panel.dividend]
+        # Where all symbols have all bars the marks are the closes: one array less in the processor's cache.
+        mark = panel.raw.close if np.array_equal(panel.mark, panel.raw.close) else panel.mark
+        arrays = [panel.raw.open, panel.raw.close, mark, panel.split, panel.dividend]
         return [np.ascontiguousarray(values, dtype=np.float64) for values in arrays]
 
     @cached_property

@@ -98,16 +98,16 @@ def _score(
 @compiled
 def _size_equally(targets: Array, scores: Array, first: int, rows: int, rule: Array) -> None:
     """The usual case, many sessions at a time and without a branch: the processor could only guess at signals."""
-    threshold = rule[THRESHOLD]
-    weights = np.array([0.0, np.nan, 0.0])  # of a sale, of what is left alone, of a buy
+    threshold, width = rule[THRESHOLD], scores.shape[1]
     for row in range(rows):
         count = 0
-        for n in range(scores.shape[1]):
+        for n in range(width):
             count += scores[row, n] > threshold
-        weights[2] = min(rule[GROSS] / max(count, 1), rule[MAX_WEIGHT])
-        for n in range(scores.shape[1]):
+        each = min(rule[GROSS] / max(count, 1), rule[MAX_WEIGHT])
+        for n in range(width):
             score = scores[row, n]
-            targets[first + row, n] = weights[1 + (score > threshold) - (score < -threshold)]
+            sold = 0.0 if score < -threshold else np.nan
+            targets[first + row, n] = each if score > threshold else sold
 
 
 @compiled
