@@ -133,7 +133,9 @@ def of_backtesting(data: SimpleNamespace, path: Path) -> Iterator[Row]:
     run = at_the_open(data, crossings(data.close, -1.0), Costs(name="none"))
     returns = metrics.session_returns(run.equity[1::2], data.cash)
     name = "backtesting.py"
-    yield Row(name, "GOOG, SmaCross as in its test: final equity", shipped["equity"], float(run.equity[-1]))
+    yield Row(
+        name, "GOOG, SmaCross of its test, left open at the end: final equity", shipped["equity"], float(run.equity[-1])
+    )
     missed = float(run.shares[0]) * (data.close[-1] - data.open[-1])
     why = f"finalize_trades sells {run.shares[0]:.0f} shares at the last open; we hold them to the close"
     yield Row(

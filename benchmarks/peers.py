@@ -9,7 +9,7 @@ Every side is a process of its own (see ``sides``), the peers' in their environm
 arrays. What they trade is one thing: whole shares, sized at the close, filled at the next open, at the same costs; each
 is told so in its own terms, and the final equities must agree to `SAME`. bt cannot: it fills at the price it sizes at, here
 the open, and its equity is shown for what it is. ``first`` is a process's first call, with what it compiles; ``warm`` the
-best of the rest, ``cpu`` its processor time (we use all cores in a sweep, raptorbt too), and ``ratio`` how many times ours
+best of all, ``cpu`` the least processor time (we use all cores in a sweep), and ``ratio`` how many times ours
 a peer is under way. Ours is compiled once an installation, before.
 Ends with 1 if an equity differs.
 """

@@ -3,7 +3,7 @@
     python with_NAME.py WORK DATA.npz ROUNDS
 
 DATA.npz holds the arrays of the work by name, and its numbers as JSON under ``options``. One line of JSON comes out:
-seconds of the first call (what compiles does so there), the least of the others and of their processor time, peak
+seconds of the first call (what compiles does so there), the least of all calls and of their processor time, peak
 memory, version, the result.
 """
 
@@ -44,8 +44,8 @@ def serve(package: str, works: dict[str, Work]) -> None:
     line = {
         "version": version(package),
         "first_s": times[0],
-        "warm_s": min(times[1:] or times),
-        "cpu_s": min(cpu[1:] or cpu),
+        "warm_s": min(times),
+        "cpu_s": min(cpu),
         "peak_mb": peak_mb(),
         "result": result,
     }
