@@ -12,7 +12,6 @@ computed, not claimed. Ends with 1 if more is left than the line allows: half a 
 import argparse
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs from a
 sys.path.insert(0, str(Path(__file__).resolve().parent / "sides"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+import lean
 import numpy as np
 import recorded
 from peers import IBKR, PEERS, Side, run, weekly, write
@@ -133,7 +133,9 @@ def of_backtesting(data: SimpleNamespace, path: Path) -> Iterator[Row]:
     run = at_the_open(data, crossings(data.close, -1.0), Costs(name="none"))
     returns = metrics.session_returns(run.equity[1::2], data.cash)
     name = "backtesting.py"
-    yield Row(name, "GOOG, SmaCross as in its test: final equity", shipped["equity"], float(run.equity[-1]))
+    yield Row(
+        name, "GOOG, SmaCross of its test, left open at the end: final equity", shipped["equity"], float(run.equity[-1])
+    )
     missed = float(run.shares[0]) * (data.close[-1] - data.open[-1])
     why = f"finalize_trades sells {run.shares[0]:.0f} shares at the last open; we hold them to the close"
     yield Row(
@@ -284,14 +286,14 @@ def of_fees() -> Iterator[Row]:
 
     taf = np.where(sold, np.minimum(0.000166 * size, 8.30), 0.0)
     sec = 27.8e-6 * value
-    fixed = lean_commission(size, value, 0.005, 1.0)
+    fixed = lean.commission(size, value, 0.005, 1.0)
     capped = np.minimum(fixed, 0.01 * value)
     more = float((capped - fixed).sum() + taf.sum() + sec[sold].sum())
     why = "regulators' fees on sales are left out there, and its minimum of 1 USD goes above IBKR's cap of 1 %"
     yield Row(
         "LEAN", f"InteractiveBrokersFeeModel, {case}", float(fixed.sum()), ours("ibkr-fixed@2025-01-02"), why, more
     )
-    each = lean_commission(size, value, 0.0035, 0.35)
+    each = lean.commission(size, value, 0.0035, 0.35)
     tiered = each + sec + taf + 0.000048 * size + np.minimum(0.0002 * size, 0.005 * value) + 0.003 * size
     tiered = tiered + np.minimum(8.3, 0.00056 * each)
     cut = np.minimum(each, 0.01 * value)
@@ -327,17 +329,11 @@ def of_slippage() -> Iterator[Row]:
     yield Row("LEAN", case, float(theirs.sum()), ours, why, law - float(theirs.sum()))
 
 
-def lean_commission(size: Array, value: Array, per_share: float, minimum: float) -> Array:
-    """As LEAN charges it: at most 1 % of the value, unless the minimum is more."""
-    each = per_share * size
-    return np.where(each < minimum, minimum, np.minimum(each, 0.01 * value))
-
-
 def of_factors(folder: Path) -> Iterator[Row]:
     """Growth since 1998 by LEAN's factor files, against the adjusted close of a panel with the same dividends and splits."""
     for symbol in ("spy", "ibm"):
-        sessions, close = lean_closes(folder / "daily" / f"{symbol}.zip")
-        until, price_factor, split_factor, reference = lean_factors(folder / "factor_files" / f"{symbol}.csv")
+        sessions, close = lean.closes(folder / "daily" / f"{symbol}.zip")
+        until, price_factor, split_factor, reference = lean.factors(folder / "factor_files" / f"{symbol}.csv")
         row = np.minimum(np.searchsorted(until, sessions), len(until) - 1)
         theirs = close * price_factor[row] * split_factor[row]
         split, dividend = np.ones(len(close)), np.zeros(len(close))
@@ -354,24 +350,6 @@ def of_factors(folder: Path) -> Iterator[Row]:
         why = "a dividend is reinvested at the close of its ex-date; theirs at the close before"
         case = f"{symbol.upper()} by its factor file, {sessions[0]} to {sessions[-1]}: growth"
         yield Row("LEAN", case, grown, found, why, grown * (float(np.prod(step)) - 1), RATIO)
-
-
-def lean_closes(path: Path) -> tuple[Any, Array]:
-    """Sessions and closes of a daily file: ``19980102 00:00,open,high,low,close,volume``, prices in 1/10,000 USD."""
-    with zipfile.ZipFile(path) as archive:
-        rows = [text.split(",") for text in archive.read(archive.namelist()[0]).decode().splitlines()]
-    return days([row[0][:8] for row in rows]), np.array([float(row[4]) for row in rows]) / 10_000
-
-
-def lean_factors(path: Path) -> tuple[Any, Array, Array, Array]:
-    """Last day of each factor, the factors of price and split, and the close of that day."""
-    rows = [text.split(",") for text in path.read_text().split()]
-    values = np.array([[float(number) for number in row[1:4]] for row in rows])
-    return days([row[0] for row in rows]), values[:, 0], values[:, 1], values[:, 2]
-
-
-def days(texts: list[str]) -> Any:
-    return np.array([f"{text[:4]}-{text[4:6]}-{text[6:]}" for text in texts], dtype="datetime64[D]")
 
 
 def at_the_open(data: SimpleNamespace, targets: Array, costs: Costs, steps: float = WHOLE) -> Simulation:
