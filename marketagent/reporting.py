@@ -99,15 +99,18 @@ def _page(
     sheet, panel = figures.sheet(record), result.decisions.panel
     tried, total = trials.latest(home, record["strategy"], panel.symbols, panel.timeframe, LATEST, timeout_s=timeout_s)
     a_year = SESSIONS * bars_a_session(panel.timeframe)
+    measured = [
+        *sections.over_time(result, record["cash"], record["benchmark"]),
+        money.contributions(result),
+        money.on_prices(result),
+        money.costs(result, sheet, record),
+        study.luck(sheet, record),
+    ]
     return Page(
         sheet,
         [
             study.findings(sheet),
-            *sections.over_time(result, record["cash"], record["benchmark"]),
-            money.contributions(result),
-            money.on_prices(result),
-            money.costs(result, sheet, record),
-            study.luck(sheet, record),
+            *(replace(section, judged=sheet.judged) for section in measured),
             study.trials(tried, total, record, a_year),
             study.notes(sheet, missing),
             study.provenance(record, _made(now, panel.sources), panel.symbols),

@@ -201,7 +201,7 @@ def test_one_parameter_is_a_line_and_three_are_a_slice_for_each_pair() -> None:
     line = surface.sweep(swept(Axis("fast", (1, 2, 3)), sharpes=np.array([0.1, 0.5, 0.2])), []).parts[0]
     assert isinstance(line, Chart)
     assert line.series[0].y == [0.1, 0.5, 0.2]
-    assert (line.series[1].x, line.series[1].y) == (["2"], [0.5])
+    assert (line.series[-1].x, line.series[-1].y) == (["2"], [0.5])
     ratios = np.arange(24.0).reshape(2, 3, 4)
     axes = (Axis("a", (1, 2)), Axis("b", (1, 2, 3)), Axis("c", ("w", "x", "y", "z")))
     heats = surface.sweep(swept(*axes, sharpes=ratios), []).parts[:-1]

@@ -39,7 +39,7 @@ def luck(sheet: Sheet, record: Mapping[str, Any]) -> Section:
         known.pop("samples", None)
     rows = [[_MEANINGS.get(name, label(name)), _number(name, value)] for name, value in known.items()]
     table = Table("Luck", ["of the Sharpe ratio", "value"], rows, right=(1,))
-    return Section(f"Luck, {sheet.judged}", [table], ". ".join(sheet.luck))
+    return Section("Luck", [table], ". ".join(sheet.luck))
 
 
 def _number(name: str, value: Any) -> str:
