@@ -16,8 +16,6 @@ from marketagent.formats import NONE as NONE
 from marketagent.formats import SWEPT, cell, label
 from marketagent.formats import clean as clean
 from marketagent.redact import redacted
-from marketagent.report import figures
-from marketagent.report.model import Figure
 
 _LONGEST = 2000
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -207,6 +205,9 @@ def _parameter(name: str, item: dict[str, Any], *, default: bool = True) -> str:
 
 def _sheet(record: dict[str, Any], screen: Screen) -> str:
     """One backtest: what was run in a line or two, its metrics side by side, and what is to be said about it."""
+    from marketagent.report import figures  # every command imports this file, and few show a backtest
+    from marketagent.report.model import Figure
+
     sheet = figures.sheet(record)
     facts = {"": [fact.label for fact in sheet.facts], " ": [clean(fact.text) for fact in sheet.facts]}
     shown = sheet.figures
