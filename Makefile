@@ -2,8 +2,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PEERS  := .venv-peers
 
-.PHONY: setup browser demo test check bench soak clean
+.PHONY: setup browser demo test check bench bench-peers soak clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -42,9 +43,18 @@ check: setup
 bench: setup
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
+# Beside other backtesters, which are installed into an environment of their own.
+bench-peers: setup $(PEERS)/.installed
+	@for file in benchmarks/peers.py benchmarks/correctness.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+$(PEERS)/.installed: benchmarks/peers.txt constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement benchmarks/peers.txt
+	@touch $(PEERS)/.installed
+
 soak: setup browser
 	$(BIN)/python -m pytest -m soak --timeout 3600
 
 clean:
-	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(PEERS) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,7 +3,7 @@
     python benchmarks/sweep.py            # 5 rounds
     python benchmarks/sweep.py 9
 
-All three trade the same account: whole shares, ibkr-fixed commissions, 5 bps of slippage, equal weights, fills at the
+All three trade the same account: whole shares, ibkr-fixed commissions and fees, 5 bps of slippage, equal weights, fills at the
 next open; and measure return, Sharpe, drawdown, trades and turnover of each pair. ``fused`` is written for this one
 case: it compares averages where it needs them, and knows nothing of splits, dividends, halts, other sizes or signals.
 ``signals`` takes any signals that are computed already, -1 to 1, and has the rest in common with ``fused``. Both are
@@ -30,7 +30,7 @@ import numpy as np
 from numba import njit, prange, set_num_threads
 
 from marketagent import catalog
-from marketagent.costs import parse
+from marketagent.costs import Costs, parse
 from marketagent.grid import axes
 from marketagent.indicators import sma
 from marketagent.panel import Array, Panel, Raw
@@ -43,6 +43,8 @@ SESSIONS, SYMBOLS = 5_000, 10
 FAST, SLOW = range(5, 104, 2), range(105, 204, 2)
 PAIRS = len(FAST) * len(SLOW)
 CASH, BAND = 1_000_000.0, 0.25
+SLIP = 5 / 10_000
+RATES = ("per_share", "minimum", "ceiling", "cat_per_share", "sec_rate", "taf_per_share", "taf_maximum")
 FLAT = 1e-9  # averages nearer than this are equal, as in the strategy
 MADE = 25  # signals that the strategy of its own has made; they are handed over again and again
 GOALS = {"fused": 3.0, "signals": 1.5}
@@ -60,7 +62,7 @@ def main() -> int:
     texts = {"fast": ",".join(map(str, FAST)), "slow": ",".join(map(str, SLOW))}
     pairs = plan(crossed, axes(crossed, texts)).strategies
     if asked.alone:
-        Sweep(Ground(panel, parse("ibkr-fixed", slippage_bps=5), CASH)).run(pairs, workers=cores)
+        Sweep(Ground(panel, costs(), CASH)).run(pairs, workers=cores)
         print(peak_mb())
         return 0
     # Before this process has grown: a child begins with its parent's peak. The first may have to compile.
@@ -78,7 +80,7 @@ def main() -> int:
             began = time.perf_counter()
             lowest = floor(panel)
             floored = time.perf_counter()
-            sweep = Sweep(Ground(panel, parse("ibkr-fixed", slippage_bps=5), CASH))
+            sweep = Sweep(Ground(panel, costs(), CASH))
             sweep.run(strategies, workers=cores)
             ended = time.perf_counter()
             if counted:
@@ -127,6 +129,16 @@ def market() -> Panel:
     return Panel(days, tuple(f"S{n}" for n in range(SYMBOLS)), raw, np.ones(shape), np.zeros(shape))
 
 
+def costs() -> Costs:
+    return parse("ibkr-fixed", slippage_bps=5)
+
+
+def rates_of(bill: Costs) -> Array:
+    """The numbers that the floors charge; they know no others."""
+    assert not bill.unknown_to(("slippage_bps", *RATES))
+    return np.array([getattr(bill, name) for name in RATES])
+
+
 def made(panel: Panel, fast: int, slow: int) -> Array:
     return np.sign(sma(panel.close, fast) - sma(panel.close, slow))
 
@@ -136,18 +148,18 @@ def run_fused(panel: Panel) -> Array:
     windows = np.array([*FAST, *SLOW])
     pairs = np.array([(f, len(FAST) + s) for f in range(len(FAST)) for s in range(len(SLOW))])
     results = np.empty((PAIRS, 6))
-    fused(panel.raw.open, panel.raw.close, windows, pairs, results)
+    fused(panel.raw.open, panel.raw.close, windows, pairs, rates_of(costs()), results)
     return results
 
 
 def run_signals(panel: Panel) -> Array:
     results = np.empty((PAIRS, 6))
-    over_signals(panel.raw.open, panel.raw.close, np.array(Given.made), max(SLOW), results)
+    over_signals(panel.raw.open, panel.raw.close, np.array(Given.made), max(SLOW), rates_of(costs()), results)
     return results
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def fused(opens: Array, closes: Array, windows: Any, pairs: Any, results: Array) -> None:
+def fused(opens: Array, closes: Array, windows: Any, pairs: Any, rates: Array, results: Array) -> None:
     averages = np.empty((len(windows), *closes.shape))
     for w in prange(len(windows)):
         for n in range(closes.shape[1]):
@@ -163,7 +175,7 @@ def fused(opens: Array, closes: Array, windows: Any, pairs: Any, results: Array)
         waits = False
         for t in range(len(closes)):
             if waits:
-                trade(state, shares, orders, opens[t])
+                trade(state, shares, orders, opens[t], rates)
                 waits = False
             worth = state[0]
             for n in range(closes.shape[1]):
@@ -178,7 +190,7 @@ def fused(opens: Array, closes: Array, windows: Any, pairs: Any, results: Array)
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def over_signals(opens: Array, closes: Array, signals: Array, warmup: int, results: Array) -> None:
+def over_signals(opens: Array, closes: Array, signals: Array, warmup: int, rates: Array, results: Array) -> None:
     none = np.zeros(closes.shape[1])
     for p in prange(len(results)):
         signal = signals[p % len(signals)]
@@ -187,7 +199,7 @@ def over_signals(opens: Array, closes: Array, signals: Array, warmup: int, resul
         waits = False
         for t in range(len(closes)):
             if waits:
-                trade(state, shares, orders, opens[t])
+                trade(state, shares, orders, opens[t], rates)
                 waits = False
             worth = state[0]
             for n in range(closes.shape[1]):
@@ -217,39 +229,56 @@ def size(orders: Array, shares: Array, close: Array, above: Array, below: Array,
 
 
 @njit(cache=True, error_model="numpy")
-def trade(state: Array, shares: Array, orders: Array, price: Array) -> None:
+def trade(state: Array, shares: Array, orders: Array, price: Array, rates: Array) -> None:
     """Sells first, then the buys that the cash pays for; cash, traded value and trades in `state`."""
     for n in range(len(orders)):
         if orders[n] < 0:
-            paid = price[n] - price[n] * 5 / 10_000
-            state[0] -= orders[n] * paid + fee(-orders[n], paid)
+            paid = price[n] - price[n] * SLIP
+            state[0] -= orders[n] * paid + fee(orders[n], paid, rates)
             state[1] -= orders[n] * paid
             shares[n] += orders[n]
             state[2] += shares[n] == 0
-    share, rounds = 1.0, 0
-    while True:
-        spent = 0.0
-        if rounds == 64:  # as the plain engine: it gives up, and buys nothing
-            share = 0.0
-        for n in range(len(orders)):
-            if orders[n] > 0:
-                quantity, paid = np.trunc(orders[n] * share + 1e-9), price[n] + price[n] * 5 / 10_000
-                spent += quantity * paid + fee(quantity, paid)
-        if spent <= state[0] or spent == 0:
-            break
+    share, spent, beyond = 1.0, cost(orders, price, rates, 1.0), 0.0
+    rounds = 0
+    while rounds < 64 and spent > state[0] and spent != 0:
         share *= max(state[0], 0.0) / spent * (1 - 1e-12)
+        spent = cost(orders, price, rates, share)
         rounds += 1
+    if rounds == 64:  # as the plain engine: then the largest share that fits
+        share, beyond = 0.0, share
+        for _ in range(64):
+            middle = (share + beyond) / 2
+            if cost(orders, price, rates, middle) <= state[0]:
+                share = middle
+            else:
+                beyond = middle
+        spent = cost(orders, price, rates, share)
     state[0] -= spent
     for n in range(len(orders)):
         if orders[n] > 0:
             quantity = np.trunc(orders[n] * share + 1e-9)
             shares[n] += quantity
-            state[1] += quantity * (price[n] + price[n] * 5 / 10_000)
+            state[1] += quantity * (price[n] + price[n] * SLIP)
 
 
 @njit(cache=True, error_model="numpy")
-def fee(shares: float, price: float) -> float:
-    return min(max(0.005 * shares, 1.0), 0.01 * shares * price)
+def cost(orders: Array, price: Array, rates: Array, share: float) -> float:
+    """What a share of the buys costs."""
+    spent = 0.0
+    for n in range(len(orders)):
+        if orders[n] > 0:
+            quantity, paid = np.trunc(orders[n] * share + 1e-9), price[n] + price[n] * SLIP
+            spent += quantity * paid + fee(quantity, paid, rates)
+    return spent
+
+
+@njit(cache=True, error_model="numpy")
+def fee(quantity: float, price: float, rates: Array) -> float:
+    """The commission, and the regulators' fees as they are now, by the `rates` of RATES."""
+    shares = abs(quantity)
+    value = shares * price
+    due = min(max(rates[0] * shares, rates[1]), rates[2] * value) + rates[3] * shares
+    return due + (rates[4] * value + min(rates[5] * shares, rates[6]) if quantity < 0 else 0.0)
 
 
 @njit(cache=True, error_model="numpy")

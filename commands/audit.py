@@ -11,6 +11,7 @@ from marketagent.config import Settings
 from marketagent.errors import NoData
 from marketagent.panel import Panel
 from marketagent.records import Leak, Warmup
+from marketagent.store.corrections import read_corrections
 from marketagent.timeframes import DAY
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,7 +36,8 @@ def lookahead(
 ) -> int:
     """Replace everything after sampled sessions by noise: no decision up to them may change by a bit.
 
-    Every leak is a line, and ends the command with 1; without any there are none.
+    Every leak is a line, and ends the command with 1; without any there are none. Decisions that rest on a correction the
+    store learned only later are lines, too: those are the data's, and no failure of the strategy.
 
     Example: ma audit lookahead --strategy ./mine.py
     """
@@ -47,11 +49,14 @@ def lookahead(
     view = scoring.View(timeframe=options.timeframe(timeframe), now=settings.now)
     panel, opinions = scoring.facts(settings.home, given.symbols or None, view, timeout_s=settings.busy_timeout_s)
     rows = _sampled(panel, samples, chosen.warmup)
+    corrections = read_corrections(settings.home, panel, timeout_s=settings.busy_timeout_s)
+    earlier = ((row, corrections.undone(row)) for row in corrections.rows(samples))
     with catalog.blame(loaded.file, loaded.kind):
         leaks = audit.lookahead(chosen, panel, opinions, rows, SEED)
+        corrected = audit.corrected(chosen, panel, opinions, earlier)
     with pipe.sealed("audit lookahead", format, run=options.new_run(settings), at=settings.now) as out:
         out.follow(given)
-        for leak in leaks:
+        for leak in [*leaks, *corrected]:
             out.write(
                 Leak(
                     strategy=loaded.name,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from marketagent import catalog, grid, options, pipe, scoring, show, sweeping
+from marketagent import catalog, grid, judging, nulling, options, pipe, scoring, show, sweeping, walking
 from marketagent import home as homes
 from marketagent.backtest import backtest
 from marketagent.config import Settings
@@ -34,6 +34,19 @@ def run(
     benchmark: Annotated[str | None, typer.Option("--benchmark", help="A stored symbol to compare with.")] = None,
     bootstrap: Annotated[
         int, typer.Option("--bootstrap", min=0, max=100_000, help="Intervals of so many bootstrap samples, e.g. 1000.")
+    ] = 0,
+    walk_forward: Annotated[
+        str | None,
+        typer.Option("--walk-forward", help="Refit on one length, judge on the next: 3y/1y, 6m/1m, 250d/60d."),
+    ] = None,
+    purge: Annotated[
+        int | None, typer.Option("--purge", min=0, help="Sessions left out between training and test; by itself 1.")
+    ] = None,
+    embargo: Annotated[
+        int | None, typer.Option("--embargo", min=0, help="Sessions after a test left out of later training.")
+    ] = None,
+    null: Annotated[
+        int, typer.Option("--null", min=0, max=100_000, help="Against so many runs of random entries, e.g. 200.")
     ] = 0,
     fill: Annotated[str, typer.Option("--fill", help="next-open, next-close or same-close.")] = "next-open",
     fractional: options.Fractional = False,
@@ -67,12 +80,13 @@ def run(
     homes.check(settings.home, write=True)  # before a strategy of its folder is run
     loaded = catalog.load(strategy, settings.home)
     texts = options.pairs(values, "--set")
-    axes = grid.axes(loaded.kind, texts)
-    is_sweep = any(len(axis.values) > 1 for axis in axes)
-    chosen = None if is_sweep else loaded.configured(texts)
+    options.one_of(fill, FILLS, "--fill")
+    windows = walking.asked(walk_forward, purge, embargo, fill)
+    axes = grid.axes(loaded.kind, texts) if windows is None else walking.grid_of(loaded, texts)
+    varies = windows is not None or any(len(axis.values) > 1 for axis in axes)
+    chosen = None if varies else loaded.configured(texts)
     first, last = options.span(since, until)
     bill = options.bill(settings, costs_name, slippage_bps, slippage, borrow_rate, margin_rate)
-    options.one_of(fill, FILLS, "--fill")
     start_cash = settings.cash if cash is None else options.positive(cash, "--cash")
     for path in (equity, fills):
         options.exportable(path)
@@ -88,18 +102,26 @@ def run(
         settings.now,
     )
     wait = settings.busy_timeout_s
-    if chosen is None:
-        for option, value in (("--benchmark", benchmark), ("--equity", equity), ("--fills", fills)):
-            if value is not None:
-                raise UsageError(f"{option} is of one run, and --set has several values; leave one of them out")
+    walked = None
+    if chosen is not None:
+        decisions = scoring.decided(settings.home, loaded, chosen, given.symbols or None, view, timeout_s=wait)
+        start = scoring.start_row(decisions.panel, first)
+    else:
         panel = view.panel(settings.home, given.symbols or None, timeout_s=wait)
-        sweep = sweeping.prepared(
-            settings.home, loaded, axes, panel, view, bill, start_cash,
+        if windows is None:
+            for option, value in (("--equity", equity), ("--fills", fills), ("--null", null or None)):
+                if value is not None:
+                    raise UsageError(f"{option} is of one run, and --set has several values; leave one of them out")
+            sweep = sweeping.prepared(
+                settings.home, loaded, axes, panel, view, bill, start_cash,
+                first=first, fill=fill, fractional=fractional, benchmark=benchmark, timeout_s=wait,
+            )  # fmt: skip
+            return _swept(settings, sweep, given, top, format, where)
+        walked = walking.walked(
+            settings.home, loaded, axes, panel, view, bill, start_cash, windows,
             first=first, fill=fill, fractional=fractional, timeout_s=wait,
         )  # fmt: skip
-        return _swept(settings, sweep, given, top, format, where)
-    decisions = scoring.decided(settings.home, loaded, chosen, given.symbols or None, view, timeout_s=wait)
-    start = scoring.start_row(decisions.panel, first)
+        decisions, start = walked.decisions, walked.start
     result = backtest(
         decisions,
         bill,
@@ -112,10 +134,24 @@ def run(
     )
     run = options.new_run(settings)
     missing = [name for name in given.symbols if name not in decisions.panel.symbols]
-    worth = scoring.judged_luck(settings.home, run, loaded, result, bootstrap, settings.now, timeout_s=wait)
+    trial = scoring.trial_of(run, loaded, result)
+    if walked is not None:
+        judging.entered(settings.home, run, walked.swept, walked.numbers, settings.now, timeout_s=wait)
+        trial = walked.trial(trial)
+    chance = None
+    if null:
+        chance = nulling.tested(
+            settings.home, result, bill, start_cash, null, start=start, fill=fill, fractional=fractional
+        )
+    worth = scoring.judged_luck(settings.home, trial, result, bootstrap, settings.now, timeout_s=wait, chance=chance)
+    doubts = scoring.criticised(settings.home, trial, result, start_cash, view, timeout_s=wait)
     record = scoring.backtest_record(
-        run, loaded, result, bill, start_cash, fill, benchmark, fractional=fractional, worth=worth
+        run, loaded, result, bill, start_cash, fill, benchmark, fractional=fractional, worth=worth, findings=doubts
     )
+    folds = [] if walked is None else walked.records(run, result)
+    if walked is not None:
+        record = walked.labelled(record)
+        runs.write_folds(settings.home, folds, timeout_s=wait)
     runs.write_backtest(settings.home, record, result, decisions.panel.symbols, settings.now, timeout_s=wait)
     for path, columns in ((equity, runs.equity_columns), (fills, runs.event_columns)):
         if path is not None:
@@ -123,10 +159,12 @@ def run(
     if where is not None:
         from marketagent import reporting  # a run without a page does not pay for it
 
-        reporting.of_run(settings.home, where, record, result, missing, settings.now, timeout_s=wait)
+        reporting.of_run(settings.home, where, record, result, folds, missing, settings.now, timeout_s=wait)
     with pipe.sealed("backtest", format, run=run, at=settings.now, stdout=records(where)) as out:
         out.follow(given)
         out.write(record)
+        for fold in folds if format != "csv" else ():  # whose rows are of one kind
+            out.write(fold)
         out.curve = result.simulation.equity.tolist()
         for name in missing:
             out.fail(name, f"nothing is stored; run: ma fetch {name}")
@@ -139,16 +177,22 @@ def _swept(
     """Work through a sweep, keep all of it and print the best; an interruption goes on once that is done."""
     run = options.new_run(settings)
     interruption = sweep.work()
-    sweep.keep(settings.home, run, settings.now, timeout_s=settings.busy_timeout_s)
+    family = judging.entered(
+        settings.home, run, sweep, sweep.sweep.done, settings.now, timeout_s=settings.busy_timeout_s
+    )
+    sheet = judging.judged(run, sweep, family)
+    sweep.keep(settings.home, sheet, settings.now, timeout_s=settings.busy_timeout_s)
     missing = [name for name in given.symbols if name not in sweep.sweep.ground.panel.symbols]
     if where is not None:
         from marketagent import reporting  # as above
 
-        reporting.of_sweep(settings.home, where, sweep, run, missing, settings.now, timeout_s=settings.busy_timeout_s)
+        reporting.of_sweep(settings.home, where, sweep, sheet, missing, settings.now, timeout_s=settings.busy_timeout_s)
     with pipe.sealed("backtest", format, run=run, at=settings.now, stdout=records(where)) as out:
         out.follow(given)
-        for trial in sweep.best(run, top):
+        for trial in sweep.best(sheet, top):
             out.write(trial)
+        if format != "csv":  # whose rows are of one kind
+            out.write(sheet)
         for name in missing:
             out.fail(name, f"nothing is stored; run: ma fetch {name}")
         show.say(sweep.summary)

@@ -5,7 +5,7 @@ volumes, gaps, splits, dividends, opinions), or cut off, and the decisions up to
 bit. A leak is a proof; silence is none, but every look ahead that touches a sampled session shows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from marketagent.panel import Array, Panel, Raw
 from marketagent.signals import Signal
 from marketagent.strategy import Opinions, Strategy
 
-NOISE, CUT, AGAIN = "replaced by noise", "cut off", "left as it was"
+NOISE, CUT, AGAIN, UNDONE = "replaced by noise", "cut off", "left as it was", "corrections undone"
 NEAR = 1e-9  # scores that differ less have forgotten where history began; adjusted prices round otherwise there
 
 
@@ -59,6 +59,17 @@ def lookahead(strategy: Strategy, panel: Panel, opinions: Opinions, rows: Sequen
     return list(leaks.values())
 
 
+def corrected(strategy: Strategy, panel: Panel, opinions: Opinions, earlier: Iterable[tuple[int, Panel]]) -> list[Leak]:
+    """Where decisions rest on corrections that came after them: `earlier` are rows, each with the panel as it was known
+    then. Not the strategy's doing, but the backtest is not what was traded there. One for each signal and the target."""
+    whole = decide(strategy, panel, opinions)
+    found: dict[str, Leak] = {}
+    for t, known in earlier:
+        for leak in _differences(whole, decide(strategy, known, opinions), t, UNDONE, since=t):
+            found.setdefault(leak.what, leak)
+    return list(found.values())
+
+
 def history_needed(strategy: Strategy, panel: Panel, opinions: Opinions, rows: Sequence[int]) -> int:
     """How many rows, its own among them, a decision rests on: with so many, none of those of `rows` differs from what all
     of history decides."""
@@ -85,13 +96,15 @@ def _needed(strategy: Strategy, panel: Panel, opinions: Opinions, whole: Decisio
     return enough
 
 
-def _differences(whole: Decisions, other: Decisions, t: int, how: str) -> Iterator[Leak]:
+def _differences(whole: Decisions, other: Decisions, t: int, how: str, since: int = 0) -> Iterator[Leak]:
+    """What is otherwise in the rows from `since` to `t`."""
     for what, before, after in _compared(whole, other):
-        old, new = before[: t + 1], after[: t + 1]
+        old, new = before[since : t + 1], after[since : t + 1]
         differ = ~((old == new) | (np.isnan(old) & np.isnan(new)))
         if differ.any():
             row, column = (int(place[-1]) for place in np.nonzero(differ))
-            yield Leak(what, row, column, t, how, float(old[row, column]), float(new[row, column]), int(differ.sum()))
+            values = float(old[row, column]), float(new[row, column])
+            yield Leak(what, since + row, column, t, how, *values, int(differ.sum()))
 
 
 def _compared(whole: Decisions, other: Decisions) -> Iterator[tuple[str, Array, Array]]:

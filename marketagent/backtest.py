@@ -18,6 +18,7 @@ from marketagent.timeframes import DAY, bars_a_session
 if TYPE_CHECKING:
     import pandas as pd
 
+_LOST = 1e-6  # of the goal: an account worth less, or in debt, has nothing to take the logarithm of
 NAMES = 10  # symbols that a note names before it only counts
 
 
@@ -68,7 +69,7 @@ def backtest(
         )
 
     run = traded(costs, cash)
-    against = None if benchmark is None else _returns(benchmark, start)
+    against = None if benchmark is None else benchmark_returns(benchmark, start)
     a_year = metrics.SESSIONS * bars_a_session(panel.timeframe)
     measured = _measured(run, costs, panel, fill, cash, against, a_year)
     measured["break_even_bps"] = _break_even(run, traded, costs, panel, fill, cash, against)
@@ -115,9 +116,13 @@ def _break_even(
     usable = np.where(before > 0, before, np.inf)  # a lost account trades nothing
     traded, paid = _by_row(run, panel, _values(run)), _by_row(run, panel, _event_costs(run, panel, fill))
     guess = guessed_bps(metrics.session_returns(run.equity, cash), paid / usable, traded / usable, goal)
-    return break_even_bps(
-        lambda bps: float(simulated(costs.flat(bps), cash).equity[-1]) - cash * goal, guess, float(traded.sum())
-    )
+
+    def growth(other: Simulation) -> float:  # over the goal, in logs: next to a straight line over the costs
+        return float(np.log(max(float(other.equity[-1]) / (cash * goal), _LOST)))
+
+    total = float(traded.sum())
+    about = (float(paid.sum()) / total * 10_000, growth(run)) if total else None
+    return break_even_bps(lambda bps: growth(simulated(costs.flat(bps), cash)), guess, total / (cash * goal), about)
 
 
 def _by_row(run: Simulation, panel: Panel, values: Array) -> Array:
@@ -164,7 +169,7 @@ _EVENT = np.array(
 )
 
 
-def _returns(close: Array, start: int) -> Array:
+def benchmark_returns(close: Array, start: int) -> Array:
     """Returns of a benchmark from row `start` on, 0 on the first and where it has no bar: the holder just waits."""
     newest = np.maximum.accumulate(np.where(np.isfinite(close), np.arange(len(close)), -1))
     held = np.where(newest >= 0, close[np.maximum(newest, 0)], np.nan)[start:]

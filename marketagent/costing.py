@@ -30,33 +30,46 @@ class Size:
     unfilled: int
 
 
-def break_even_bps(excess: Callable[[float], float], guess: float, traded: float) -> float | None:
-    """The flat cost, in bps of the traded value a side, at which `excess` (USD, of a run at so many bps) is gone.
+def break_even_bps(
+    excess: Callable[[float], float], guess: float, traded: float, about: tuple[float, float] | None = None
+) -> float | None:
+    """The flat cost, in bps of the traded value a side, at which the `excess` of a run at so many bps is gone.
 
-    0 where there is none even without costs; None where nothing was traded (`traded` in USD), or where no cost up to
-    LARGEST_BPS takes it away. `guess` is where to look first: a run takes long. The excess falls with the cost, in steps
-    where shares are whole: false position, Illinois variant.
+    0 where there is none even without costs; None where nothing was `traded` (value, in the unit of the excess), or where
+    no cost up to LARGEST_BPS takes it away. A run takes long: `guess` is where to look first, and `about` a cost and the
+    excess it has, roughly, which says how far to go from there. The excess falls with the cost, in steps where shares are
+    whole: false position, Illinois variant.
 
     >>> break_even_bps(lambda bps: 100.0 - 4 * bps, 20.0, 40_000.0)
     25.0
     """
     if not traded:
         return None
-    low = high = min(max(guess, 0.0), LARGEST_BPS)
-    least = traded * max(NEAR_BPS, NEAR * low) / 10_000
-    above = below = excess(low)
-    if low and abs(above) <= least:
-        return low
-    step = max(low / 20, 1.0)
-    while below > 0 and high < LARGEST_BPS:
-        low, above, high, step = high, below, min(high + step, LARGEST_BPS), step * 2
-        below = excess(high)
-    while above <= 0 and low > 0:
-        high, below, low, step = low, above, max(low - step, 0.0), step * 2
-        above = excess(low)
-    if above <= 0:
-        return 0.0
-    return None if below > 0 else _between(excess, (low, above), (high, below), least)
+    bps = min(max(guess, 0.0), LARGEST_BPS)
+    least = traded * max(NEAR_BPS, NEAR * bps) / 10_000
+    found = excess(bps)
+    step = max(bps / 20, 1.0) if about is None else _step(about, (bps, found))
+    for k in range(_STEPS):
+        if bps and abs(found) <= least:
+            return bps
+        if bps == (LARGEST_BPS if found > 0 else 0.0):
+            return None if found > 0 else 0.0
+        nearer = min(bps + step, LARGEST_BPS) if found > 0 else max(bps - step, 0.0)
+        left = excess(nearer)
+        if abs(left) > least and (left > 0) != (found > 0):
+            first, last = sorted([(bps, found), (nearer, left)])
+            return _between(excess, first, last, least)
+        # A second line is better than the first; a third would only creep where the excess hardly falls.
+        step = step * 2 if k else _step((bps, found), (nearer, left))
+        bps, found = nearer, left
+    raise AssertionError("the steps double, so the ends are soon met")
+
+
+def _step(one: tuple[float, float], other: tuple[float, float]) -> float:
+    """How far from the cost of `other` a line through both, (cost, excess), meets 0."""
+    (bps, found), (there, left) = one, other
+    falls = (found - left) * (there - bps)
+    return max(abs(left) * (there - bps) ** 2 / falls, NEAR_BPS) if falls > 0 else max(there / 20, 1.0)
 
 
 def _between(

@@ -148,8 +148,10 @@ class Costs:
         return np.asarray(self.on_commission * commission + self.exchange_per_share * shares + clearing)
 
     def _levied(self, signed: Array, shares: Array, value: Array) -> Array:
-        sale = self.sec_rate * value + np.minimum(self.taf_per_share * shares, self.taf_maximum)
-        due = self.cat_per_share * shares + np.where(signed < 0, sale, 0.0)
+        due, sold = self.cat_per_share * shares, signed < 0
+        if sold.any():
+            sale = self.sec_rate * value + np.minimum(self.taf_per_share * shares, self.taf_maximum)
+            due = due + np.where(sold, sale, 0.0)
         return np.ceil(due * 100 - CENT_HAIR) / 100 if self.whole_cents else np.asarray(due)
 
 

@@ -31,7 +31,8 @@ class BadStrategy(MarketAgentError):
 class Decisions:
     """What a strategy wants, all (T, N): score (NaN without one), confidence, action (-1, 0, 1), target weight.
 
-    `targets` is NaN where the position is to be left alone: on a hold, and on sessions that are not due.
+    `targets` is NaN where the position is to be left alone: on a hold, and on sessions that are not due. `stored` names
+    the opinions that the strategy was given.
     """
 
     panel: Panel
@@ -42,6 +43,7 @@ class Decisions:
     action: NDArray[np.int8]
     targets: Array
     due: NDArray[np.bool_]
+    stored: frozenset[str] = frozenset()
 
     def reasoning(self, t: int, n: int) -> str:
         action = ACTIONS[int(self.action[t, n])]
@@ -81,7 +83,7 @@ def decide(strategy: Strategy, panel: Panel, opinions: Opinions | None = None) -
     )
     on = due(panel.sessions, strategy.rebalance)
     targets = np.where(on[:, None], targets, np.nan)
-    return Decisions(panel, strategy, signals, score, scored.confidence, action, targets, on)
+    return Decisions(panel, strategy, signals, score, scored.confidence, action, targets, on, frozenset(opinions or ()))
 
 
 def _volatility(strategy: Strategy, panel: Panel) -> Array:

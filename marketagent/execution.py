@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from marketagent.costs import Costs
 from marketagent.liquidity import Liquidity
@@ -14,6 +15,7 @@ from marketagent.orders import cut, snap
 from marketagent.panel import Array
 
 SPLIT_HAIR = 1e-6  # of a step. Ratios such as 1/3 come with six digits: 3 old shares are one new one, not 0.999999
+ROUNDS = 64  # of cutting buys down to the cash, then as many of halving what is left of the doubt
 NIGHTS = 252  # a year, to accrue what is lent by: as many as sessions, whatever lies between two of them
 
 
@@ -76,28 +78,49 @@ def execute(
 ) -> tuple[Array, Array, Array]:
     """Fill signed `quantity` (N,) at `price` (N,), NaN where nothing trades; returns shares, prices and fees.
 
-    Sells first; then buys, scaled down together until they and their commissions fit the cash. `market` says how much
-    may trade and what it moves; None: any amount, at the slippage alone.
+    The options are those of ``execute_some``. Where nothing is filled the price is that without slippage, 0 without a bar.
     """
-    quantity = np.where(np.isfinite(price), quantity, 0.0)
+    columns = np.flatnonzero((quantity != 0) & np.isfinite(price))
+    some = execute_some(book, columns, quantity[columns], price[columns], costs, steps, market)
+    filled, paid, fees = np.zeros(len(quantity)), np.where(np.isfinite(price), price, 0.0), np.zeros(len(quantity))
+    filled[columns], paid[columns], fees[columns] = some
+    return filled, paid, fees
+
+
+def execute_some(
+    book: Book,
+    columns: NDArray[np.int64],
+    quantity: Array,
+    price: Array,
+    costs: Costs,
+    steps: float,
+    market: Liquidity | None = None,
+) -> tuple[Array, Array, Array]:
+    """Fill signed `quantity` (K,) of the symbols in `columns` (K,) at `price` (K,); returns shares, prices and fees (K,).
+
+    Sells first; then buys, scaled down together until they and their commissions fit the cash. `market` (of all N symbols)
+    says how much may trade and what it moves; None: any amount, at the slippage alone.
+    """
+    pressure = None if market is None or market.pressure is None else market.pressure[columns]
     if market is not None:
-        quantity = np.where(np.abs(quantity) > market.limit, np.copysign(cut(market.limit, steps), quantity), quantity)
-    pressure = None if market is None else market.pressure
-    base = np.where(np.isfinite(price), price, 0.0)
-    paid = costs.fill_price(base, quantity, pressure)
+        limit = market.limit[columns]
+        quantity = np.where(np.abs(quantity) > limit, np.copysign(cut(limit, steps), quantity), quantity)
+    paid = costs.fill_price(price, quantity, pressure)
     fees = costs.commission(quantity, paid, book.traded)
     sells, sell_fees = np.minimum(quantity, 0.0), np.where(quantity < 0, fees, 0.0)
     book.cash += total(-sells * paid) - total(sell_fees)
 
     def priced(buys: Array) -> tuple[Array, Array]:
-        at = paid if pressure is None else costs.fill_price(base, buys, pressure)
+        at = paid if pressure is None else costs.fill_price(price, buys, pressure)
         return at, costs.commission(buys, at, book.traded)
 
     bought = (np.maximum(quantity, 0.0), paid, fees - sell_fees)
     buys, at, buy_fees, spent = _affordable(*bought, priced, book.cash, steps)
     book.cash -= spent
     filled = sells + buys
-    book.shares = snap(book.shares + filled, steps)
+    shares = book.shares.copy()
+    shares[columns] = snap(shares[columns] + filled, steps)
+    book.shares = shares
     book.traded = float(snap(np.array(book.traded + total(np.abs(filled))), steps))
     return filled, paid if pressure is None else np.where(buys > 0, at, paid), sell_fees + buy_fees
 
@@ -114,15 +137,24 @@ def _affordable(
 
     `price` and `fees` are those of `quantity`; `priced` gives both for other quantities. While they cost too much, all are
     scaled by cash over cost and cut to whole steps again: the minimum commissions do not shrink with the order, so once
-    is not always enough; two or three rounds are, as a rule.
+    is not always enough; two or three rounds are, as a rule. Where ROUNDS are not, because what is missing is less than
+    the hair of a cut, or the minimum commissions are nearly all of the cash, the largest share that fits is searched for.
     """
-    share, buys = 1.0, quantity
-    for _ in range(64):
-        spent = total(buys * price) + total(fees)
-        if spent <= cash or spent == 0.0:
-            return buys, price, fees, spent
-        share *= max(cash, 0.0) / spent * (1 - 1e-12)  # a hair less: a rounded quotient must not take a round more
+
+    def bought(share: float) -> tuple[Array, Array, Array, float]:
         buys = cut(quantity * share, steps)
-        price, fees = priced(buys)
-    none = np.zeros(len(quantity))
-    return none, price, none, 0.0
+        at, due = priced(buys)
+        return buys, at, due, total(buys * at) + total(due)
+
+    share, found = 1.0, (quantity, price, fees, total(quantity * price) + total(fees))
+    for _ in range(ROUNDS):
+        spent = found[3]
+        if spent <= cash or spent == 0.0:
+            return found
+        share *= max(cash, 0.0) / spent * (1 - 1e-12)  # a hair less: a rounded quotient must not take a round more
+        found = bought(share)
+    fits, beyond = 0.0, share
+    for _ in range(ROUNDS):
+        middle = (fits + beyond) / 2
+        fits, beyond = (middle, beyond) if bought(middle)[3] <= cash else (fits, middle)
+    return bought(fits)

@@ -19,8 +19,9 @@ _LABELS = {
     "commission": "fee",
     "total_return": "return",
     "max_drawdown": "drawdown",
+    "deflated_sharpe": "deflated",
 }
-_PERCENT = {"weight", "confidence", "band", "exposure", "alpha"}
+_PERCENT = {"deflated_sharpe", "weight", "confidence", "band", "exposure", "alpha"}
 _RATES = ("return", "drawdown", "volatility", "cagr", "rate")
 _MONEY = {"close", "price", "value", "fill_price", "commission", "cash", "equity", "costs_paid", "lending_paid"}
 _SCORES = {"score", "sharpe", "sortino", "calmar", "beta", "information_ratio", "turnover", "profit_factor", "plateau"}
@@ -68,7 +69,7 @@ def _number(name: str, value: float) -> str:
         return f"{value:.1%}"
     if name in _MONEY or name == "break_even_bps":
         return f"{value:,.2f}"
-    if name in _SCORES:
+    if name in _SCORES or name.endswith("_sharpe"):
         return f"{value:.3f}"
     if isinstance(value, int):
         return f"{value:,}"

@@ -1,6 +1,6 @@
 """The grid of a sweep: ``--set fast=5:50:5`` and ``--set rebalance=weekly,monthly`` as axes, and who is whose neighbour."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from itertools import product
@@ -12,6 +12,8 @@ from marketagent.errors import UsageError
 from marketagent.strategy import Strategy
 
 MOST = 1_000_000  # combinations; more is a typing error
+FEW = 64  # combinations of a grid that nobody has asked for
+_SIZES = (1, 2, 3, 5, 7)  # how many values a parameter of such a grid can have
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,50 @@ def axes(kind: type[Strategy], texts: Mapping[str, str]) -> list[Axis]:
     if count > MOST:
         raise UsageError(f"--set makes {count:,} combinations; the most are {MOST:,}")
     return found
+
+
+def declared(kind: type[Strategy], fixed: Collection[str]) -> list[Axis]:
+    """A grid of the strategy's own parameters that are not `fixed`, from what it says of them: at most FEW combinations.
+
+    Around each default, on the way to both ends of its range: by equal ratios where the range is above 0 (20 of 1 .. 500
+    goes to 4 and 100), else by equal steps. The more parameters, the fewer values each has; texts without choices have
+    their default only. The same strategy has the same grid always.
+    """
+    described = kind.described()
+    names = [name for name in kind.own() if name not in fixed]
+    sizes = dict.fromkeys(names, 0)
+    raised = True
+    while raised:
+        raised = False
+        for name in names:
+            more = {**sizes, name: sizes[name] + 1}
+            if more[name] < len(_SIZES) and prod(len(_around(described[n], _SIZES[more[n]])) for n in names) <= FEW:
+                sizes, raised = more, True
+    return [Axis(name, _around(described[name], _SIZES[sizes[name]])) for name in names]
+
+
+def _around(item: Mapping[str, Any], count: int) -> tuple[Any, ...]:
+    """Up to `count` values of a parameter, its default among them, in order."""
+    default, choices = item["default"], item.get("choices", ())
+    if isinstance(default, bool | str):
+        many = (False, True) if isinstance(default, bool) else tuple(choices)
+        return many if 0 < len(many) <= count else (default,)
+    low, high = item.get("low", default), item.get("high", default)
+    if count == 2:
+        ways = [(high if high > default else low, 0.5)]
+    else:
+        steps = [k / (count // 2 + 1) for k in range(1, count // 2 + 1)]
+        ways = [(end, step) for end in (low, high) for step in steps]
+    return tuple(sorted({default, *(_between(default, end, step) for end, step in ways)}))
+
+
+def _between(default: Any, end: float, step: float) -> Any:
+    """A round value a part of the way from `default` to `end`, of the default's kind."""
+    ratio = min(default, end) > 0
+    value = default * (end / default) ** step if ratio else default + (end - default) * step
+    value = float(f"{value:.2g}")
+    value = min(max(value, min(default, end)), max(default, end))
+    return round(value) if isinstance(default, int) else float(value)
 
 
 def combinations(found: Sequence[Axis]) -> Iterator[dict[str, Any]]:

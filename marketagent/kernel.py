@@ -10,30 +10,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketagent.compiled import Array, Whole, compiled, matrix_at
-from marketagent.costs import CENT_HAIR, Costs
-from marketagent.execution import SPLIT_HAIR
+from marketagent.costs import CENT_HAIR, LARGEST_IMPACT, Costs
+from marketagent.execution import NIGHTS, ROUNDS, SPLIT_HAIR
 from marketagent.metrics import FLAT
 from marketagent.orders import HAIR
 
-OPEN, CLOSE, MARK, SPLIT, DIVIDEND = range(5)  # of `prices`
-SPLITS, PAYS, ENDS = 1, 2, 4  # of `happens`: a row has a split, a dividend, a symbol to be closed
+OPEN, CLOSE, MARK, SPLIT, DIVIDEND, LIMIT, PRESSURE = range(7)  # of `prices`; the last two may be 0: there are none
+SPLITS, PAYS, ENDS, NIGHT = (
+    1,
+    2,
+    4,
+    8,
+)  # of `happens`: a row has a split, a dividend, a symbol to be closed, a night before
 NEXT_OPEN, NEXT_CLOSE, SAME_CLOSE = range(3)  # as simulate.FILLS
 START_CASH, START, FILL, STEPS, PERIODS = range(5)  # of `terms`
-# Of `bill`, the first two as fractions: what of ``costs.Costs`` is charged here, in that order.
+# Of `bill`: what ``costs.Costs`` charges, in this order, the first two as fractions; behind it the tiers of the month.
 CHARGED = (
     "slippage_bps", "bps", "per_share", "minimum", "ceiling", "on_commission", "exchange_per_share", "clearing_per_share",
-    "clearing_ceiling", "sec_rate", "taf_per_share", "taf_maximum", "cat_per_share", "whole_cents",
+    "clearing_ceiling", "sec_rate", "taf_per_share", "taf_maximum", "cat_per_share", "whole_cents", "borrow_rate",
+    "margin_rate",
 )  # fmt: skip
 SLIPPAGE, RATE, PER_SHARE, MINIMUM, CEILING, ON_COMMISSION, EXCHANGE, CLEARING = range(8)
-CLEARING_CEILING, SEC, TAF, TAF_MAXIMUM, CAT, WHOLE_CENTS = range(8, 14)
-CASH, TRADED, TRADES = range(3)  # of `account`
+CLEARING_CEILING, SEC, TAF, TAF_MAXIMUM, CAT, WHOLE_CENTS, BORROW, MARGIN, TIERS = range(
+    8, 17
+)  # TIERS: where they begin
+CASH, TRADED, TRADES, MONTHLY, MONTH = range(5)  # of `account`; MONTHLY: the shares traded in the calendar month MONTH
 RESULTS = ("total_return", "cagr", "sharpe", "max_drawdown", "trades", "turnover")  # NaN where a metric is None
 
 
 def bill_of(costs: Costs) -> Array:
-    """The numbers of `costs`, in the order the kernel reads them."""
-    bill = np.array([float(getattr(costs, name)) for name in CHARGED])
+    """The numbers of `costs`, in the order the kernel reads them; each tier is where it begins, where it ends, its rate."""
+    ends = [since for since, _ in costs.tiers[1:]] + [np.inf]
+    tiers = [number for (since, rate), end in zip(costs.tiers, ends, strict=False) for number in (since, end, rate)]
+    bill = np.array([*(float(getattr(costs, name)) for name in CHARGED), *tiers])
     bill[[SLIPPAGE, RATE]] /= 10_000
+    bill[[BORROW, MARGIN]] /= NIGHTS
     return bill
 
 
@@ -44,6 +55,7 @@ def run(
     due: Whole,
     prices: Whole,
     happens: NDArray[np.int8],
+    months: Whole,
     closes_on: Whole,
     bill: Array,
     terms: Array,
@@ -52,27 +64,36 @@ def run(
 ) -> None:
     """Trade `targets` into `equity` (T,), from row `start` on, and its `results`, as RESULTS names them.
 
-    `due` are the rows that may decide: the targets of all others are not looked at.
+    `due` are the rows that may decide: the targets of all others are not looked at. `months` (T,) are calendar months.
     """
     length, width = len(equity), len(closes_on)
     opens, closes = matrix_at(prices[OPEN], length, width), matrix_at(prices[CLOSE], length, width)
     marks, splits = matrix_at(prices[MARK], length, width), matrix_at(prices[SPLIT], length, width)
     dividends, wanted = matrix_at(prices[DIVIDEND], length, width), matrix_at(targets, length, width)
     start, fill, steps = int(terms[START]), int(terms[FILL]), terms[STEPS]
-    account = np.array([terms[START_CASH], 0.0, 0.0])
+    limits, pressures = matrix_at(prices[LIMIT], length, width), matrix_at(prices[PRESSURE], length, width)
+    is_limited, is_moved = prices[LIMIT] != 0, prices[PRESSURE] != 0
+    account = np.array([terms[START_CASH], 0.0, 0.0, 0.0, -1.0])
     shares, waiting, owed, paid = np.zeros(width), np.zeros(width), np.zeros(width), np.zeros(width)
     position, largest, queue = np.zeros(width), np.zeros(width), np.zeros(width, np.int64)
     waits, owes = False, False
     turn = np.searchsorted(due, start)
     for t in range(start, length):
         mark = marks[t]
+        if happens[t] & NIGHT:
+            account[CASH] -= _lending(shares, marks[t - 1], account[CASH], bill)
         if happens[t] & SPLITS:
             owes = _before_open(account, shares, waiting, owed, position, largest, splits[t], dividends[t], steps)
         elif happens[t] & PAYS:
             account[CASH] += _dividends(shares, dividends[t])
         if waits:
             price = opens[t] if fill == NEXT_OPEN else closes[t]
-            _execute(account, shares, waiting, paid, queue, price, bill, steps, position, largest)
+            _begin_month(account, months[t])
+            if is_limited:
+                _limit(waiting, limits[t], steps)
+            _execute(
+                account, shares, waiting, paid, queue, price, pressures[t], is_moved, bill, steps, position, largest
+            )
             waits = False
         if owes:
             _pay(account, owed, mark, position, largest)
@@ -85,7 +106,23 @@ def run(
             if worth > 0 and _wants(wanted[t], shares, closes[t], worth, band):
                 waits = _orders(waiting, wanted[t], shares, closes[t], worth, band, steps)
             if waits and fill == SAME_CLOSE:
-                _execute(account, shares, waiting, paid, queue, closes[t], bill, steps, position, largest)
+                _begin_month(account, months[t])
+                if is_limited:
+                    _limit(waiting, limits[t], steps)
+                _execute(
+                    account,
+                    shares,
+                    waiting,
+                    paid,
+                    queue,
+                    closes[t],
+                    pressures[t],
+                    is_moved,
+                    bill,
+                    steps,
+                    position,
+                    largest,
+                )
                 waits = False
                 worth = account[CASH] + _value(shares, mark)
         equity[t] = worth
@@ -100,7 +137,22 @@ def _value(shares: Array, mark: Array) -> float:
     return value
 
 
-# The day's events: simulate._before_open, before_open, _dividends, _close_silent --------------------------------------
+# Nights and days: execution.overnight, simulate._before_open, before_open, _dividends, _close_silent --------------------------------------
+
+
+@compiled
+def _lending(shares: Array, mark: Array, cash: float, bill: Array) -> float:
+    """What the night costs; the rates of the `bill` are a night's."""
+    short = 0.0
+    for n in range(len(shares)):
+        short += max(-shares[n] * mark[n], 0.0)
+    return bill[BORROW] * short + bill[MARGIN] * max(-cash, 0.0)  # type: ignore[no-any-return]
+
+
+@compiled
+def _begin_month(account: Array, month: int) -> None:
+    if account[MONTH] != month:
+        account[MONTH], account[MONTHLY] = month, 0.0
 
 
 @compiled
@@ -164,7 +216,7 @@ def _close_silent(
     account[CASH] += cash
 
 
-# Orders and fills: orders.order_quantities, simulate.execute, costs.Costs, metrics.round_trips ------------------------
+# Orders and fills: orders.order_quantities, execution.execute, costs.Costs, metrics.round_trips ------------------------
 
 
 @compiled
@@ -207,12 +259,40 @@ def _stepped(whole: float, steps: float) -> float:
 
 
 @compiled
-def _commission(quantity: float, price: float, bill: Array) -> float:
+def _limit(waiting: Array, limit: Array, steps: float) -> None:
+    for n in range(len(waiting)):
+        if abs(waiting[n]) > limit[n]:
+            waiting[n] = np.copysign(_cut(limit[n], steps), waiting[n])
+
+
+@compiled
+def _moved(price: float, quantity: float, pressure: float, is_moved: bool, bill: Array) -> float:
+    """The price after slippage and, where the law of impact is in force, after what the order moves it by."""
+    move = bill[SLIPPAGE]
+    if is_moved:
+        move += min(pressure * np.sqrt(abs(quantity)), LARGEST_IMPACT)
+    return price + price * np.sign(quantity) * move  # type: ignore[no-any-return]
+
+
+@compiled
+def _by_tiers(shares: float, traded: float, bill: Array) -> float:
+    due = 0.0
+    for k in range(TIERS, len(bill), 3):
+        since, until, rate = bill[k], bill[k + 1], bill[k + 2]
+        if until > traded:
+            first = max(since, traded)
+            due += rate * min(max(traded + shares - first, 0.0), until - first)
+    return due
+
+
+@compiled
+def _commission(quantity: float, price: float, traded: float, bill: Array) -> float:
     if quantity == 0:
         return 0.0
     shares = abs(quantity)
     value = shares * price
-    by_share = min(max(bill[PER_SHARE] * shares, bill[MINIMUM]), bill[CEILING] * value)
+    each = _by_tiers(shares, traded, bill) if len(bill) > TIERS else bill[PER_SHARE] * shares
+    by_share = min(max(each, bill[MINIMUM]), bill[CEILING] * value)
     clearing = min(bill[CLEARING] * shares, bill[CLEARING_CEILING] * value)
     passed_on = bill[ON_COMMISSION] * by_share + bill[EXCHANGE] * shares + clearing
     levied = bill[CAT] * shares
@@ -225,47 +305,70 @@ def _commission(quantity: float, price: float, bill: Array) -> float:
 
 @compiled
 def _execute(
-    account: Array, shares: Array, waiting: Array, paid: Array, queue: Whole, price: Array, bill: Array, steps: float,
-    position: Array, largest: Array,
+    account: Array, shares: Array, waiting: Array, paid: Array, queue: Whole, price: Array, pressure: Array, is_moved: bool,
+    bill: Array, steps: float, position: Array, largest: Array,
 ) -> None:  # fmt: skip
     """Fill the orders that have a price: sells first, then as much of the buys as the cash pays for.
 
     `paid` and `queue` are room: for the prices after slippage, and for the symbols that are to be bought.
     """
-    sold = sell_fees = cost = fees = 0.0
-    slip, buys = bill[SLIPPAGE], 0
+    sold = sell_fees = cost = fees = filled = 0.0
+    traded, buys = account[MONTHLY], 0
     for n in range(len(waiting)):
         quantity = waiting[n]
         if quantity == 0 or not np.isfinite(price[n]):
             continue
+        paid[n] = _moved(price[n], quantity, pressure[n] if is_moved else 0.0, is_moved, bill)
         if quantity < 0:
-            paid[n] = price[n] - price[n] * slip
             sold += -quantity * paid[n]
-            sell_fees += _commission(quantity, paid[n], bill)
+            sell_fees += _commission(quantity, paid[n], traded, bill)
+            filled -= quantity
             _fill(account, shares, position, largest, n, quantity, paid[n], steps)
         else:
-            paid[n] = price[n] + price[n] * slip
             cost += quantity * paid[n]
-            fees += _commission(quantity, paid[n], bill)
+            fees += _commission(quantity, paid[n], traded, bill)
             queue[buys] = n
             buys += 1
     account[CASH] += sold - sell_fees
-    share, spent, rounds = 1.0, cost + fees, 0
-    while spent > account[CASH] and spent != 0.0:
+    share, spent, rounds, beyond = 1.0, cost + fees, 0, 0.0
+    while rounds < ROUNDS and spent > account[CASH] and spent != 0.0:
         rounds += 1
-        share = 0.0 if rounds == 64 else share * (max(account[CASH], 0.0) / spent * (1 - 1e-12))
-        cost = fees = 0.0
-        for k in range(buys):
-            quantity = _cut(waiting[queue[k]] * share, steps)
-            cost += quantity * paid[queue[k]]
-            fees += _commission(quantity, paid[queue[k]], bill)
-        spent = cost + fees
+        share *= max(account[CASH], 0.0) / spent * (1 - 1e-12)
+        spent = _spent(waiting, queue[:buys], price, paid, pressure, is_moved, traded, bill, steps, share)
+    if rounds == ROUNDS:
+        share, beyond = 0.0, share
+        for _ in range(ROUNDS):
+            middle = (share + beyond) / 2
+            cost = _spent(waiting, queue[:buys], price, paid, pressure, is_moved, traded, bill, steps, middle)
+            if cost <= account[CASH]:
+                share = middle
+            else:
+                beyond = middle
+        spent = _spent(waiting, queue[:buys], price, paid, pressure, is_moved, traded, bill, steps, share)
     account[CASH] -= spent
     for k in range(buys):
         n = queue[k]
         quantity = _cut(waiting[n] * share, steps) if rounds else waiting[n]
         if quantity != 0:
+            filled += quantity
             _fill(account, shares, position, largest, n, quantity, paid[n], steps)
+    account[MONTHLY] = _stepped(np.rint((traded + filled) * steps), steps)
+
+
+@compiled
+def _spent(
+    waiting: Array, queue: Whole, price: Array, paid: Array, pressure: Array, is_moved: bool, traded: float, bill: Array,
+    steps: float, share: float,
+) -> float:  # fmt: skip
+    """What the buys in the `queue` cost, cut to a `share` of them; `paid` is what each then pays a share."""
+    cost = fees = 0.0
+    for n in queue:
+        quantity = _cut(waiting[n] * share, steps)
+        if is_moved:
+            paid[n] = _moved(price[n], quantity, pressure[n], is_moved, bill)
+        cost += quantity * paid[n]
+        fees += _commission(quantity, paid[n], traded, bill)
+    return cost + fees
 
 
 @compiled

@@ -12,7 +12,7 @@ so that the deflated one is, if anything, too strict.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import e, sqrt
-from statistics import NormalDist, variance
+from statistics import NormalDist
 
 import numpy as np
 
@@ -66,6 +66,15 @@ class Intervals:
     cagr_high: float
 
 
+@dataclass(frozen=True)
+class Chance:
+    """Of so many `runs` of random entries: the middle annual Sharpe ratio, and `p`, the share that did at least as well."""
+
+    runs: int
+    sharpe: float
+    p: float
+
+
 def moments(returns: Array) -> Moments:
     """The moments of `returns` (T,); zeros where they never differ, or where there are fewer than two."""
     if len(returns) < 2 or np.ptp(returns) == 0:
@@ -83,8 +92,13 @@ def moments(returns: Array) -> Moments:
 
 def judged(run: Moments, sharpes: Sequence[float]) -> Judged:
     """`run` among the `sharpes` (per bar) of all trials of its family, of which it is one."""
-    by_luck = best_by_luck(variance(sharpes), len(sharpes)) if len(sharpes) > 1 else 0.0
+    by_luck = hurdle(sharpes)
     return Judged(len(sharpes), by_luck, probabilistic_sharpe(run, 0.0), probabilistic_sharpe(run, by_luck))
+
+
+def hurdle(sharpes: Sequence[float]) -> float:
+    """What the best of a family's trials would reach without skill, from the `sharpes` (per bar) of all of them."""
+    return best_by_luck(float(np.var(sharpes, ddof=1)), len(sharpes)) if len(sharpes) > 1 else 0.0
 
 
 def probabilistic_sharpe(run: Moments, threshold: float) -> float | None:

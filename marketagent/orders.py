@@ -36,6 +36,22 @@ def order_quantities(targets: Array, shares: Array, close: Array, equity: float,
     """
     if not equity > 0:
         return np.zeros(len(targets))
+    orders = np.zeros(len(targets))
+    some = np.flatnonzero((targets == targets) & ((targets != 0) | (shares != 0)))  # the others have nothing to trade
+    orders[some] = _sized(targets[some], shares[some], close[some], equity, band, steps)
+    return orders
+
+
+def first_order(targets: Array, shares: Array, close: Array, equity: Array, *, band: float, steps: float) -> int:
+    """The first of the rows of `targets` (T, N) and `close` (T, N) that orders anything, T if none does.
+
+    The account holds the same `shares` (N,) on all of them, and is worth `equity` (T,).
+    """
+    trades = (_sized(targets, shares, close, equity[:, None], band, steps) != 0).any(axis=1) & (equity > 0)
+    return int(trades.argmax()) if trades.any() else len(trades)
+
+
+def _sized(targets: Array, shares: Array, close: Array, equity: float | Array, band: float, steps: float) -> Array:
     wanted_value = targets * equity
     with np.errstate(invalid="ignore"):  # NaN targets and closes are left alone on the next lines
         wanted = cut(wanted_value / close, steps)

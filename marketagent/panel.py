@@ -92,6 +92,13 @@ class Panel:
         return _read_only(np.maximum.accumulate(np.where(self.has_bar, rows, -1), axis=0))
 
     @cached_property
+    def final_bar(self) -> NDArray[np.int64]:
+        """(N,): the row of each symbol's last bar, -1 without any."""
+        rows = len(self.sessions)
+        back = np.argmax(self.has_bar[::-1], axis=0) if rows else 0
+        return _read_only(np.where(self.has_bar.any(axis=0), rows - 1 - back, -1))
+
+    @cached_property
     def split_factor(self) -> Array:
         """(T, N): shares today per share at the first bar."""
         return _read_only(np.multiply.accumulate(np.where(self._after_first, self.split, 1.0), axis=0))
@@ -99,11 +106,12 @@ class Panel:
     @cached_property
     def mark(self) -> Array:
         """(T, N): the price a holding is valued at: the newest close, restated for splits since; 0 before the first."""
-        columns = np.arange(len(self.symbols))
-        newest = np.maximum(self.last_bar, 0)
-        price = self.raw.close[newest, columns]
-        since = self.split_factor / self.split_factor[newest, columns]
-        return _read_only(np.where(self.last_bar >= 0, price / since, 0.0))
+        price = np.where(self.has_bar, self.raw.close, 0.0)
+        t, n = np.nonzero(~self.has_bar & self._after_first)
+        if len(t):
+            newest = self.last_bar[t, n]
+            price[t, n] = self.raw.close[newest, n] / (self.split_factor[t, n] / self.split_factor[newest, n])
+        return _read_only(price)
 
     @cached_property
     def factor(self) -> Array:
@@ -112,6 +120,16 @@ class Panel:
         t, n = np.nonzero((self.dividend > 0) & self._after_first)
         step[t, n] *= 1 + self.dividend[t, n] / self.mark[t, n]  # the mark is the close, or stands in for it
         return _read_only(np.multiply.accumulate(step, axis=0))
+
+    @cached_property
+    def splits(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Row and column of every split, by row; whoever trades the panel many times looks for them once."""
+        return _cells(self.split != 1.0)
+
+    @cached_property
+    def dividends(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Row and column of every dividend, by row."""
+        return _cells(self.dividend > 0)
 
     @cached_property
     def open(self) -> Array:
@@ -189,10 +207,12 @@ class Panel:
         """(T, N): the row of the newest bar before each row, -1 where there is none."""
         return np.vstack([np.full((1, len(self.symbols)), -1), self.last_bar])[:-1]
 
-    @property
+    @cached_property
     def _after_first(self) -> NDArray[np.bool_]:
         """(T, N): rows after a symbol's first bar: only there can an action touch a holder."""
-        return np.asarray(self._bar_before >= 0)
+        after = np.zeros(self.shape, dtype=bool)
+        np.logical_or.accumulate(self.has_bar[:-1], axis=0, out=after[1:])
+        return _read_only(after)
 
     def _of(self, part: Callable[[Any], Any]) -> "Panel":
         """The panel with `part` taken of every array; what is computed from them is computed anew."""
@@ -200,6 +220,11 @@ class Panel:
         return replace(
             self, sessions=part(self.sessions), raw=raw, split=part(self.split), dividend=part(self.dividend)
         )
+
+
+def _cells(chosen: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    rows, columns = np.nonzero(chosen)
+    return _read_only(rows), _read_only(columns)
 
 
 def _read_only(values: NDArray[Any]) -> NDArray[Any]:

@@ -1,6 +1,6 @@
 """A panel made ready for the compiled simulation, and one combination of parameters played on it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from marketagent import kernel, weighing
 from marketagent.compiled import address
 from marketagent.costs import Costs
-from marketagent.errors import UsageError
 from marketagent.indicators import volatility
+from marketagent.liquidity import liquidity
 from marketagent.metrics import SESSIONS
 from marketagent.orders import WHOLE
 from marketagent.panel import Array, Panel
@@ -37,8 +37,7 @@ class Spoken:
 class Ground:
     """What all combinations of a sweep have in common: the panel, the account and what trading costs.
 
-    The options are those of ``simulate``. Raises ValueError for an unknown `fill`, UsageError for costs that only the
-    plain simulation knows: what it would leave out could make the best row of a sweep.
+    The options are those of ``simulate``. Raises ValueError for an unknown `fill`.
     """
 
     panel: Panel
@@ -48,17 +47,11 @@ class Ground:
     fill: str = "next-open"
     steps: float = WHOLE
 
-    def __post_init__(self) -> None:
-        if unknown := self.costs.unknown_to(kernel.CHARGED):
-            raise UsageError(
-                f"a sweep cannot charge {', '.join(unknown)}, which are part of costs {self.costs.name}"
-                f"{' and slippage ' + self.costs.slippage if self.costs.slippage else ''};"
-                " sweep with ibkr-fixed, alpaca or bps:X, then run the best with these"
-            )
-
-    def play(self, strategy: Strategy, signals: Mapping[str, Spoken]) -> Played | None:
+    def play(
+        self, strategy: Strategy, signals: Mapping[str, Spoken], watch: Callable[[Array], None] | None = None
+    ) -> Played | None:
         """The metrics of `strategy`, as kernel.RESULTS names them, and its last `equity`; None if a signal leaves its
-        range: whoever decides on such a one is told so by ``decide``."""
+        range: whoever decides on such a one is told so by ``decide``. `watch` gets the equity (T - start,)."""
         spoken = list(signals.values())
         arrays = [
             (address(each.value), 0 if isinstance(each.confidence, float) else address(each.confidence))
@@ -70,7 +63,12 @@ class Ground:
             address(targets), np.array(arrays, dtype=np.int64), np.array(sure), np.array([s.weight for s in spoken]),
             _rule(strategy), due_rows, address(self._bars), address(self._usual), *targets.shape,
         )  # fmt: skip
-        return self._run(targets, strategy.band, due_rows)[1] if fine else None
+        if not fine:
+            return None
+        equity, played = self._run(targets, strategy.band, due_rows)
+        if watch is not None:
+            watch(equity)
+        return played
 
     def replay(self, targets: Array, band: float) -> tuple[Array, Played]:
         """Equity (T - start,) and metrics of given `targets` (T, N), as ``simulate`` trades them."""
@@ -83,8 +81,8 @@ class Ground:
         a_year = SESSIONS * bars_a_session(self.panel.timeframe)
         terms = np.array([self.cash, self.start, FILLS.index(self.fill), self.steps, a_year], dtype=np.float64)
         kernel.run(
-            address(targets), band, due_rows, self._prices, self._happens, self._closes_on, kernel.bill_of(self.costs),
-            terms, equity, results,
+            address(targets), band, due_rows, self._prices, self._happens, self._months, self._closes_on,
+            kernel.bill_of(self.costs), terms, equity, results,
         )  # fmt: skip
         played = dict(zip(kernel.RESULTS, map(_metric, results.tolist()), strict=True))
         return equity[self.start :], {"equity": float(equity[-1]), **played}
@@ -107,7 +105,22 @@ class Ground:
 
     @cached_property
     def _prices(self) -> NDArray[np.int64]:
-        return np.array([address(values) for values in self._arrays])
+        liquid = [0 if values is None else address(values) for values in self._liquid]
+        return np.array([*(address(values) for values in self._arrays), *liquid])
+
+    @cached_property
+    def _liquid(self) -> tuple[Array | None, Array | None]:
+        """(T, N): how many shares may trade at each row, and the impact of one; None where the costs do not ask."""
+        rows = [liquidity(self.panel, t, self.costs) for t in range(len(self.panel.sessions))]
+        known = [row for row in rows if row is not None]
+        if not known:
+            return None, None
+        pressures = [row.pressure for row in known if row.pressure is not None]
+        return np.array([row.limit for row in known]), np.array(pressures) if pressures else None
+
+    @cached_property
+    def _months(self) -> NDArray[np.int64]:
+        return self.panel.sessions.astype("datetime64[M]").astype(np.int64)
 
     @cached_property
     def _closes_on(self) -> NDArray[np.int64]:
@@ -118,8 +131,11 @@ class Ground:
         panel = self.panel
         ends = np.isin(np.arange(len(panel.sessions)), self._closes_on)
         splits, pays = (panel.split != 1.0).any(axis=1), (panel.dividend > 0).any(axis=1)
-        happens: NDArray[np.int8] = (splits * kernel.SPLITS + pays * kernel.PAYS + ends * kernel.ENDS).astype(np.int8)
-        return happens
+        nights = (
+            np.diff(panel.session_number, prepend=panel.session_number[:1]) > 0 if self.costs.lends else ends & False
+        )
+        happens = splits * kernel.SPLITS + pays * kernel.PAYS + ends * kernel.ENDS + nights * kernel.NIGHT
+        return np.asarray(happens, dtype=np.int8)
 
     @cached_property
     def _schedules(self) -> dict[str, NDArray[np.int64]]:

@@ -8,14 +8,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from marketagent import luck, scoring
+from marketagent import scoring
 from marketagent.backtest import Backtest, backtest
 from marketagent.catalog import blame
 from marketagent.decision import decide
 from marketagent.metrics import SESSIONS
 from marketagent.orders import FRACTIONAL
 from marketagent.records import Backtest as BacktestRecord
-from marketagent.records import Luck
+from marketagent.records import Fold, Luck, Sweep
 from marketagent.report import figures, money, sections, study, surface
 from marketagent.report.html import page
 from marketagent.report.model import Page
@@ -35,20 +35,23 @@ def of_run(
     where: Place,
     record: BacktestRecord,
     result: Backtest,
+    folds: Sequence[Fold],
     missing: Sequence[str],
     now: datetime,
     *,
     timeout_s: float,
 ) -> None:
-    """Write the page of one run; `missing` are symbols of which nothing is stored."""
-    where.put(page(_page(home, asdict(record), result, missing, now, timeout_s=timeout_s)))
+    """Write the page of one run, with the `folds` of a walk-forward; `missing` are symbols of which nothing is stored."""
+    made = _page(home, asdict(record), result, missing, now, timeout_s=timeout_s)
+    first = [study.folds(folds)] if folds else []
+    where.put(page(replace(made, sections=[*first, *made.sections])))
 
 
 def of_sweep(
     home: Path,
     where: Place,
     sweep: Sweeping,
-    run: str,
+    sheet: Sweep,
     missing: Sequence[str],
     now: datetime,
     *,
@@ -59,31 +62,28 @@ def of_sweep(
     if not sweep.sweep.done:
         return
     ground, loaded = sweep.sweep.ground, sweep.loaded
-    ranked = list(sweep.best(run, BEST))
+    ranked = list(sweep.best(sheet, BEST))
     strategy = loaded.kind(**ranked[0].params)
     with blame(loaded.file, loaded.kind):
         decisions = decide(strategy, ground.panel, sweep.sweep.opinions)
     result = backtest(decisions, ground.costs, ground.cash, start=ground.start, fill=ground.fill, steps=ground.steps)
     record = scoring.backtest_record(
-        run, loaded, result, ground.costs, ground.cash, ground.fill, None,
-        fractional=ground.steps == FRACTIONAL, worth=_worth(result, sweep),
+        sheet.run, loaded, result, ground.costs, ground.cash, ground.fill, None,
+        fractional=ground.steps == FRACTIONAL, worth=_worth(sheet),
     )  # fmt: skip
     shown = {**asdict(record), "judged": _CHOSEN}
     grid = surface.Grid(sweep.axes, sweep.sharpes, sweep.plateaus, sweep.ranked[0])
     made = _page(home, shown, result, missing, now, timeout_s=timeout_s)
-    where.put(page(replace(made, sections=[surface.sweep(grid, ranked), *made.sections])))
+    where.put(page(replace(made, sections=[surface.sweep(grid, ranked, study.verdict(asdict(sheet))), *made.sections])))
 
 
-def _worth(result: Backtest, sweep: Sweeping) -> Luck:
-    """The best combination's Sharpe ratio among those of all that were tried in the sweep."""
-    a_year = SESSIONS * bars_a_session(result.decisions.panel.timeframe)
-    tried = [sharpe / a_year**0.5 for sharpe in sweep.sharpes.values() if sharpe is not None]
-    verdict = luck.judged(luck.moments(result.returns), tried)
+def _worth(sheet: Sweep) -> Luck:
+    """What the sweep's record says of its best combination."""
     return Luck(
-        trials=verdict.trials,
-        best_by_luck=verdict.by_luck * a_year**0.5,
-        probabilistic_sharpe=verdict.probabilistic,
-        deflated_sharpe=verdict.deflated,
+        trials=sheet.trials,
+        best_by_luck=sheet.best_by_luck,
+        probabilistic_sharpe=sheet.probabilistic_sharpe,
+        deflated_sharpe=sheet.deflated_sharpe,
     )
 
 
@@ -109,7 +109,7 @@ def _page(
     return Page(
         sheet,
         [
-            study.findings(sheet),
+            study.findings(record),
             *(replace(section, judged=sheet.judged) for section in measured),
             study.trials(tried, total, record, a_year),
             study.notes(sheet, missing),

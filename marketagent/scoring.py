@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from marketagent import luck
+from marketagent import critic, luck
 from marketagent.backtest import Backtest
 from marketagent.catalog import Loaded, blame
 from marketagent.costs import Costs
@@ -17,16 +17,16 @@ from marketagent.ensemble import ACTIONS
 from marketagent.errors import NoData
 from marketagent.metrics import SESSIONS
 from marketagent.panel import Array, Panel
-from marketagent.records import AccountSize, Decision, Luck, Opinion
+from marketagent.records import AccountSize, Decision, Finding, Luck, Opinion
 from marketagent.records import Backtest as BacktestRecord
 from marketagent.store.market import data_hash, read_panel, read_quarantined, read_session_before
-from marketagent.store.opinions import read_opinions
-from marketagent.store.trials import Trial, record
+from marketagent.store.opinions import contaminated, read_opinions
+from marketagent.store.trials import Trial, nearby, record
 from marketagent.strategy import Opinions, Strategy
 from marketagent.symbols import checked
 from marketagent.timeframes import DAY, bar_text, bars_a_session, session_of
 
-_SEED = 20_140_612  # of the bootstrap: a run that is repeated says the same
+SEED = 20_140_612  # of the bootstrap: a run that is repeated says the same
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,7 @@ def backtest_record(
     *,
     fractional: bool,
     worth: Luck | None = None,
+    findings: Sequence[Finding] = (),
 ) -> BacktestRecord:
     """What is printed and kept of a backtest."""
     decisions, simulation = result.decisions, result.simulation
@@ -217,18 +218,14 @@ def backtest_record(
         margin_rate=costs.margin_rate,
         capacity=[AccountSize(**asdict(size)) for size in result.sizes],
         luck=worth,
+        findings=list(findings),
     )
 
 
-def judged_luck(
-    home: Path, run: str, loaded: Loaded, result: Backtest, samples: int, now: datetime, *, timeout_s: float
-) -> Luck:
-    """Write the run down as a trial of its family, and say what its Sharpe ratio is worth among them.
-
-    With `samples`, also the intervals of so many bootstrap samples: from the same returns always the same.
-    """
+def trial_of(run: str, loaded: Loaded, result: Backtest) -> Trial:
+    """The run as the ledger of trials counts it."""
     days, panel = result.simulation.sessions.astype("datetime64[D]"), result.decisions.panel
-    trial = Trial(
+    return Trial(
         run=run,
         strategy=loaded.name,
         strategy_hash=loaded.hash,
@@ -239,16 +236,53 @@ def judged_luck(
         last=str(days[-1]),
         moments=luck.moments(result.returns),
     )
+
+
+def judged_luck(
+    home: Path,
+    trial: Trial,
+    result: Backtest,
+    samples: int,
+    now: datetime,
+    *,
+    timeout_s: float,
+    chance: luck.Chance | None = None,
+) -> Luck:
+    """Write the run down as a trial of its family, and say what its Sharpe ratio is worth among them.
+
+    With `samples`, also the intervals of so many bootstrap samples: from the same returns always the same.
+    """
+    panel = result.decisions.panel
     verdict = luck.judged(trial.moments, record(home, [trial], now, timeout_s=timeout_s))
     a_year = SESSIONS * bars_a_session(panel.timeframe)
-    found = luck.bootstrapped(result.returns, samples, a_year, _SEED) if samples else None
+    found = luck.bootstrapped(result.returns, samples, a_year, SEED) if samples else None
     intervals = {} if found is None else {name: value for name, value in asdict(found).items() if name != "block"}
     return Luck(
         trials=verdict.trials,
         best_by_luck=verdict.by_luck * a_year**0.5,
         probabilistic_sharpe=verdict.probabilistic,
         deflated_sharpe=verdict.deflated,
+        null_runs=chance.runs if chance else 0,
+        null_sharpe=chance.sharpe if chance else None,
+        null_p=chance.p if chance else None,
         **intervals,
+    )
+
+
+def criticised(
+    home: Path, trial: Trial, result: Backtest, cash: float, view: View, *, timeout_s: float
+) -> list[Finding]:
+    """What the critic has to say about a run, after a look at what the store knows beside it."""
+    decisions, panel, first = result.decisions, result.decisions.panel, date.fromisoformat(trial.first)
+    speaks = not decisions.stored.isdisjoint(decisions.signals)  # else no file of opinions need be opened
+    return critic.findings(
+        critic.Scene(
+            result,
+            cash,
+            refused=read_quarantined(home, panel, known_at=view.known_at, timeout_s=timeout_s),
+            contaminated=contaminated(home, panel, first, timeout_s=timeout_s) if speaks else {},
+            neighbours=nearby(home, trial, timeout_s=timeout_s),
+        )
     )
 
 

@@ -8,10 +8,10 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from shutil import get_terminal_size
 from typing import Any, TextIO
 
+from marketagent import wording
 from marketagent.formats import NONE as NONE
 from marketagent.formats import SWEPT, cell, label
 from marketagent.formats import clean as clean
@@ -28,11 +28,13 @@ _COLUMNS = {
     "order": "symbol session? ts? side quantity state filled_quantity fill_price commission? reason",
     "position": "account? symbol quantity price value weight session? ts?",
     "backtest": "strategy first last symbols? equity total_return sharpe max_drawdown",
-    "trial": "strategy judged first last rank total_return cagr? sharpe max_drawdown trades turnover? plateau",
+    "trial": "strategy judged first last rank total_return cagr? sharpe max_drawdown trades turnover? plateau? deflated_sharpe",
+    "fold": "strategy judged fold train_first train_last? first last? in_sample_sharpe sharpe total_return",
     "setting": "name value origin",
 }
 # Told once above the table when all rows agree.
 _SHARED = ("account", "strategy", "session", "ts", "source", "timeframe", "judged", "first", "last")
+_AFTER = {"trial": "rank", "fold": "fold"}  # the column behind which they come, by kind
 _WITHIN_A_DAY = "ts"  # no column where nothing has one
 _COLOURS = {"buy": "green", "sell": "red"}
 _LOOSE = {"reasoning", "reason", "summary", "meaning", "file"}  # texts: they get the width that is left over
@@ -105,27 +107,6 @@ def table(records: Sequence[dict[str, Any]], screen: Screen) -> str:
     return "\n".join(_table(kind, [r for r in records if r["kind"] == kind], screen) for kind in kinds)
 
 
-def live_line(values: dict[str, Any]) -> str:
-    """One record of a live stream on one line: the time in New York, then what a trader reads first.
-
-    >>> live_line({"kind": "trade", "ts": "2026-11-20T14:31:00.5Z", "symbol": "AAPL", "price": 150.25, "size": 100.0})
-    '09:31:00  AAPL    trade     150.25 x 100\\n'
-    """
-    from zoneinfo import ZoneInfo  # only a live stream has lines, and every command imports this file
-
-    at = datetime.fromisoformat(values["ts"]).astimezone(ZoneInfo("America/New_York"))
-    if values["kind"] == "bar":
-        prices = "  ".join(f"{values[name]:>10,.2f}" for name in ("open", "high", "low", "close"))
-        rest = f"{prices}  {values['volume']:>12,.0f}"
-    elif values["kind"] == "trade":
-        rest = f"trade {values['price']:>10,.2f} x {values['size']:,g}"
-    else:
-        rest = (
-            f"quote {values['bid']:>10,.2f} x {values['bid_size']:,g} | {values['ask']:,.2f} x {values['ask_size']:,g}"
-        )
-    return f"{at:%H:%M:%S}  {clean(values['symbol']):<6}  {rest}\n"
-
-
 def sparkline(values: Sequence[float | None], width: int = 40) -> str:
     """An equity line: `values` as blocks over `width` columns, with the lowest and the highest behind it.
 
@@ -165,6 +146,8 @@ def _table(kind: str, records: list[dict[str, Any]], screen: Screen) -> str:
         return _strategies(records, screen)
     if kind == "backtest" and len(records) == 1:
         return _sheet(records[0], screen)
+    if kind == "sweep":
+        return _facts(wording.sweep(records[-1]), screen)
     names, optional = _chosen(kind, rows)
     # The columns of a query are the user's: they stay where and as they were asked for.
     shared = [name for name in names if kind != "row" and name in _SHARED and _agree(name, rows)]
@@ -184,23 +167,14 @@ def _strategies(records: list[dict[str, Any]], screen: Screen) -> str:
     second: list[str] = []
     for record in records:
         first += [clean(record["name"]), *("" for _ in record["own"])]
-        second += [clean(record["summary"]), *(_parameter(name, record["params"][name]) for name in record["own"])]
+        second += [
+            clean(record["summary"]),
+            *(clean(wording.parameter(name, record["params"][name])) for name in record["own"]),
+        ]
     common = [name for name in records[0]["params"] if name not in records[0]["own"]]
     first += ["", "(every one)"] + [""] * (len(common) - 1)
-    second += ["", *(_parameter(name, records[0]["params"][name], default=False) for name in common)]
+    second += ["", *(clean(wording.parameter(name, records[0]["params"][name], default=False)) for name in common)]
     return _drawn({"": first, " ": second}, [], [], screen, header=False)
-
-
-def _parameter(name: str, item: dict[str, Any], *, default: bool = True) -> str:
-    bounds = (
-        " | ".join(item["choices"])
-        if "choices" in item
-        else f"{item['low']:g} .. {item['high']:g}"
-        if "low" in item
-        else ""
-    )
-    value = f"{name}={item['default']}" if default else name
-    return clean(f"  {value}  {f'({bounds})  ' if bounds else ''}{item.get('help', '')}")
 
 
 def _sheet(record: dict[str, Any], screen: Screen) -> str:
@@ -209,7 +183,7 @@ def _sheet(record: dict[str, Any], screen: Screen) -> str:
     from marketagent.report.model import Figure
 
     sheet = figures.sheet(record)
-    facts = {"": [fact.label for fact in sheet.facts], " ": [clean(fact.text) for fact in sheet.facts]}
+    facts = {fact.label: fact.text for fact in sheet.facts}
     shown = sheet.figures
     half = -(-len(shown) // 2)
     left, right = shown[:half], shown[half:] + [Figure("", "", "")] * (2 * half - len(shown))
@@ -219,14 +193,18 @@ def _sheet(record: dict[str, Any], screen: Screen) -> str:
         "   ": ["   " + figure.label for figure in right],
         "  ": [figure.text for figure in right],
     }
-    parts = [_drawn(facts, [], [], screen, header=False), _drawn(columns, [" ", "  "], [], screen, header=False)]
+    parts = [_facts(facts, screen), _drawn(columns, [" ", "  "], [], screen, header=False)]
     parts.append("".join(f"{clean(line)}\n" for line in sheet.luck))
     if sheet.capacity is not None:
         sizes = dict(zip(sheet.capacity.columns, map(list, zip(*sheet.capacity.rows, strict=True)), strict=True))
         parts.append(_drawn(sizes, list(sizes), [], screen))
-    parts.append("".join(f"{one_line(f'{found.label}: {found.text}')}\n" for found in sheet.findings))
     parts.append("".join(f"{one_line(note)}\n" for note in sheet.notes))
+    parts.append("".join(f"{one_line(f'{found.label}: {found.text}')}\n" for found in sheet.findings))
     return "\n".join(part for part in parts if part)
+
+
+def _facts(facts: dict[str, str], screen: Screen) -> str:
+    return _drawn({"": list(facts), " ": [clean(text) for text in facts.values()]}, [], [], screen, header=False)
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
@@ -235,7 +213,7 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
         return dict(record["values"])
     flat = {name: value for name, value in record.items() if name not in ("kind", "i", "metrics")}
     metrics: dict[str, Any] = record.get("metrics", {})
-    if record["kind"] == "trial":
+    if record["kind"] in _AFTER:
         metrics = {SWEPT + name: record["params"][name] for name in record["swept"]}
     return flat | metrics
 
@@ -245,8 +223,8 @@ def _chosen(kind: str, rows: list[dict[str, Any]]) -> tuple[list[str], list[str]
     if kind not in _COLUMNS:
         return list(dict.fromkeys(name for row in rows for name in row)), []
     names = _COLUMNS[kind].split()
-    if kind == "trial":
-        names[names.index("rank") + 1 : 0] = [SWEPT + name for name in rows[0]["swept"]]
+    if kind in _AFTER:
+        names[names.index(_AFTER[kind]) + 1 : 0] = [SWEPT + name for name in rows[0]["swept"]]
     if all(row.get(_WITHIN_A_DAY) is None for row in rows):
         names = [name for name in names if name.rstrip("?") != _WITHIN_A_DAY]
     return [name.rstrip("?") for name in names], [name.rstrip("?") for name in names if name.endswith("?")]

@@ -9,9 +9,10 @@ It is written as the definition of what a backtest means here. Session by sessio
 2.  Orders decided on the close of t-1 fill at the open of t (``next-open``), at its close (``next-close``), or,
     marked as not tradable, at the very close they were decided on (``same-close``). A symbol without a bar that
     day is not filled: an order lives one day. Sells come before buys. If the cash does not suffice, all buys are
-    scaled by cash over cost, commissions included, and cut again, until it does. Quantities are whole shares
-    unless fractional ones are allowed. The price is moved against the order by the slippage. Where the costs limit an
-    order to a share of the bar's volume, what is beyond it is not filled, and gone like any order after its day.
+    scaled by cash over cost, commissions included, and cut again, until it does; if 64 rounds of that are not
+    enough, by the largest share of them that fits. Quantities are whole shares unless fractional ones are allowed.
+    The price is moved against the order by the slippage. Where the costs limit an order to a share of the bar's
+    volume, what is beyond it is not filled, and gone like any order after its day.
 3.  Fractions of a share left by a split are paid out at the close. Positions are valued at the close; without a
     bar, at the last one, restated for splits since.
 4.  A symbol that has no later bar is closed at its last price when it has been silent for 5 sessions; no
@@ -21,10 +22,11 @@ It is written as the definition of what a backtest means here. Session by sessio
 Of bars within a day, all this is done bar by bar: an order lives one bar, splits and dividends come before the first
 bar of their session, and rule 4 closes at the first bar of the fifth session.
 
-Equity is cash plus positions at every close. In a long-only run cash never goes below zero. What happens on a
-session does not depend on later ones, with one exception that is meant: rule 4 looks ahead whether a silent symbol
-trades again, so that a halt of weeks ends for the holder at the price it reopens at, not before. The same
-functions, called for one session at a time, are the local paper account.
+Equity is cash plus positions at every close. In a long-only run cash never goes below zero, unless the fees of a
+sale are more than it fetches and the cash there is. What happens on a session does not depend on later ones, with one
+exception that is meant: rule 4 looks ahead whether a silent symbol trades again, so that a halt of weeks ends for the
+holder at the price it reopens at, not before. The same functions, called for one session at a time, are the local
+paper account.
 """
 
 from dataclasses import dataclass, field
@@ -34,14 +36,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketagent.costs import Costs
-from marketagent.execution import Book, after_split, before_open, execute, lending, overnight, total
+from marketagent.execution import Book, after_split, before_open, execute_some, lending, overnight, total
 from marketagent.liquidity import liquidity
-from marketagent.orders import WHOLE, order_quantities
+from marketagent.orders import WHOLE, first_order, order_quantities
 from marketagent.panel import Array, Panel, Sessions
 from marketagent.sizing import row_total
 
 FILLS = ("next-open", "next-close", "same-close")
 SILENT_SESSIONS = 5
+GLANCE = 512  # cells that are looked ahead at first for the next decision that orders something
 FILL, SPLIT, DIVIDEND, FRACTION, CLOSED = range(5)
 KINDS = ("fill", "split", "dividend", "fraction", "closed")
 Column = NDArray[Any]  # rows, symbols and kinds are whole numbers, quantities and prices are not
@@ -93,7 +96,7 @@ def silent_from(panel: Panel) -> NDArray[np.int64]:
     after it; T or more where that is yet to come, -1 for a symbol without any bar."""
     if not len(panel.sessions):
         return np.full(panel.shape[1], -1)
-    final, number = panel.last_bar[-1], panel.session_number
+    final, number = panel.final_bar, panel.session_number
     row = np.searchsorted(number, number[np.maximum(final, 0)] + SILENT_SESSIONS)
     return np.where(final >= 0, row, -1)
 
@@ -132,20 +135,21 @@ class _Run:
         self.start, self.fill, self.steps, self.band = start, fill, steps, band
         self.book = Book(cash, np.zeros(width))
         self.waiting: Array | None = None
+        self.idle = False  # the last decision ordered nothing
         self.equity, self.cash, self.exposure = (np.full(length, np.nan) for _ in range(3))
         self.log: list[Entry] = []
         self.closed: list[str] = []
         self.unfilled = 0
         self.deciding: NDArray[np.bool_] = np.asarray(np.isfinite(targets).any(axis=1))
+        self.goes_short = bool((targets < 0).any())  # else nothing can be sold that is not held
         self.closes_on = silent_from(panel)
         self.ending = np.zeros(length, dtype=bool)
         self.ending[self.closes_on[(self.closes_on >= 0) & (self.closes_on < length)]] = True
-        # What each row looks up is a list: one number out of an array costs more than the arithmetic on it.
-        turns = np.append(np.flatnonzero(self.deciding | self.ending), length)
-        self.turns: list[int] = turns[np.searchsorted(turns, np.arange(length + 1))].tolist()  # the first from a row on
-        rows, self.split_columns = np.nonzero(panel.split != 1.0)
-        self.split_rows, self.splits = rows, _starts(rows, length)
-        self.pay_rows, self.pay_columns = np.nonzero(panel.dividend > 0)
+        self.turns = _nexts(self.deciding | self.ending)  # the first from a row on
+        self.stops = _nexts(self.ending)
+        self.split_rows, self.split_columns = panel.splits
+        self.splits = _starts(self.split_rows, length)
+        self.pay_rows, self.pay_columns = panel.dividends
         self.dividends, self.pays = panel.dividend[self.pay_rows, self.pay_columns], _starts(self.pay_rows, length)
         self.month = panel.sessions.astype("datetime64[M]")
         self.traded_in = np.datetime64("NaT")
@@ -156,9 +160,11 @@ class _Run:
     def all(self) -> Simulation:
         length, t = len(self.equity), self.start
         while t < length:
-            turn = self._next_turn(t)
-            if turn > t:
-                self._quiet(t, turn)
+            turn = self._next_turn(t, self.turns)
+            if turn == t and self.idle:
+                turn = t = self._pass_idle(t)
+            elif turn > t:
+                self._quiet(t, turn, self._outlook(t, turn))
             if turn < length:
                 self._session(turn)
             t = turn + 1
@@ -175,29 +181,55 @@ class _Run:
             self.lent[kept],
         )
 
-    def _next_turn(self, t: int) -> int:
-        """The first row from `t` on that may change the shares or orders; up to it only prices and dividends come."""
+    def _next_turn(self, t: int, turns: list[int]) -> int:
+        """The first row from `t` on that may change the shares or orders: one of `turns`, or a split of what is held."""
         if self.waiting is not None:
             return t
-        turn = self.turns[t]
+        turn = turns[t]
         first, last = self.splits[t], self.splits[turn]
         if first == last:
             return turn
         held = self.book.shares[self.split_columns[first:last]].nonzero()[0]
         return int(self.split_rows[first + held[0]]) if len(held) else turn
 
-    def _quiet(self, t: int, turn: int) -> None:
+    def _pass_idle(self, t: int) -> int:
+        """Be done with the rows from `t` on whose decisions order nothing, many at once; returns the first after them.
+
+        Worth a look where the last decision ordered nothing either: with a band, as a rule it does not.
+        """
+        stop, rows = self._next_turn(t, self.stops), max(GLANCE // len(self.book.shares), 8)
+        while t < stop:
+            last = min(t + rows, stop)
+            outlook = self._outlook(t, last)
+            close, held = self.panel.raw.close[t:last], self.book.shares
+            quiet = first_order(self.targets[t:last], held, close, outlook[1], band=self.band, steps=self.steps)
+            if quiet:
+                self._quiet(t, t + quiet, outlook)
+            if t + quiet < last:
+                return t + quiet
+            t, rows = last, rows * 2
+        return t
+
+    def _quiet(self, t: int, turn: int, outlook: tuple[Array, Array, Array]) -> None:
         """Pay the dividends and value the positions of the rows from `t` to before `turn`, all at once."""
-        dividends = self._dividends(t, turn)
+        cash, equity, exposure = (values[: turn - t] for values in outlook)
+        self.cash[t:turn], self.equity[t:turn], self.exposure[t:turn] = cash, equity, exposure
+        self.book.cash = float(cash[-1])
+        self._record(*self._paying(t, turn))
+
+    def _outlook(self, t: int, turn: int) -> tuple[Array, Array, Array]:
+        """Cash, equity and exposure of the rows from `t` to before `turn` if the shares stay as they are: nothing is written
+        down but what is lent by, and that again when the row's turn comes."""
+        rows, _, _, _, shares, price = self._paying(t, turn)
+        dividends: Array = np.bincount(rows - t, weights=shares * price, minlength=turn - t).astype(
+            np.float64, copy=False
+        )
         flow = np.concatenate([[self.book.cash], dividends]).cumsum()[1:]
         cash = self._nights(t, dividends) if len(self.lent) else flow
         held = self.book.shares.nonzero()[0]
         value = self.book.shares[held] * self.panel.mark[t:turn].take(held, axis=1)
         worth = row_total(value)
-        self.book.cash = float(cash[-1])
-        self.cash[t:turn] = cash
-        self.equity[t:turn] = cash + worth
-        self.exposure[t:turn] = row_total(np.abs(value)) if (value < 0).any() else worth
+        return cash, cash + worth, row_total(np.abs(value)) if self.goes_short else worth
 
     def _nights(self, t: int, dividends: Array) -> Array:
         """Cash of the rows from `t` on, one by one: interest is charged on what was charged before."""
@@ -216,16 +248,14 @@ class _Run:
             found[k] = cash
         return found
 
-    def _dividends(self, t: int, turn: int) -> Array:
-        """What the rows from `t` to before `turn` pay, each (in USD), written down; they split nothing held."""
+    def _paying(self, t: int, turn: int) -> tuple[Column, int, Column, int, Array, Array]:
+        """The dividends of the rows from `t` to before `turn` on what is held, as they are recorded; a split of the row is
+        of nothing held."""
         first, last = self.pays[t], self.pays[turn]
-        if first == last:
-            return np.zeros(turn - t)
-        rows, columns = self.pay_rows[first:last], self.pay_columns[first:last]
-        shares, price = self.book.shares[columns], self.dividends[first:last]
+        shares = self.book.shares[self.pay_columns[first:last]]
         hit = shares.nonzero()[0]
-        self._record(rows[hit], -1, columns[hit], DIVIDEND, shares[hit], price[hit])
-        return np.bincount(rows - t, weights=shares * price, minlength=turn - t).astype(np.float64)
+        columns, price = self.pay_columns[first:last][hit], self.dividends[first:last][hit]
+        return self.pay_rows[first:last][hit], -1, columns, DIVIDEND, shares[hit], price
 
     def _session(self, t: int) -> None:
         panel, book = self.panel, self.book
@@ -236,14 +266,16 @@ class _Run:
         if self._is_splitting(t):
             fractions = self._before_open(t)
         elif self.pays[t] < self.pays[t + 1]:
-            book.cash += float(self._dividends(t, t + 1)[0])
+            paying = self._paying(t, t + 1)
+            book.cash += total(paying[4] * paying[5])
+            self._record(*paying)
         if self.fill == "next-open":
             self._fill(t, t - 1, panel.raw.open[t])
         elif self.fill == "next-close":
             self._fill(t, t - 1, panel.raw.close[t])
         if fractions is not None and fractions.any():
             book.cash += total(fractions * mark)
-            self._write(t, -1, FRACTION, -fractions, mark)
+            self._write(t, FRACTION, -fractions, mark)
         if self.ending[t]:
             self._close_silent(t, mark)
         value = book.shares * mark
@@ -252,13 +284,14 @@ class _Run:
             close, equity = panel.raw.close[t], book.cash + worth
             wanted = order_quantities(self.targets[t], book.shares, close, equity, band=self.band, steps=self.steps)
             self.waiting = wanted if wanted.any() else None
+            self.idle = self.waiting is None
             if self.fill == "same-close":
                 self._fill(t, t, close)
                 value = book.shares * mark
                 worth = total(value)
         self.cash[t] = book.cash
         self.equity[t] = book.cash + worth
-        self.exposure[t] = total(np.abs(value)) if (value < 0).any() else worth
+        self.exposure[t] = total(np.abs(value)) if self.goes_short else worth
 
     def _is_splitting(self, t: int) -> bool:
         """Whether a split of row `t` is of anything held or ordered."""
@@ -270,10 +303,10 @@ class _Run:
     def _before_open(self, t: int) -> Array:
         panel, held = self.panel, self.book.shares != 0
         split, dividend = panel.split[t], np.where(held & (panel.dividend[t] > 0), panel.dividend[t], 0.0)
-        self._write(t, -1, SPLIT, np.where((split != 1.0) & held, split, 0.0), panel.mark[t])
+        self._write(t, SPLIT, np.where((split != 1.0) & held, split, 0.0), panel.mark[t])
         if self.waiting is not None:
             self.waiting = after_split(self.waiting, split, self.steps)
-        self._write(t, -1, DIVIDEND, np.where(dividend > 0, self.book.shares * split, 0.0), dividend)
+        self._write(t, DIVIDEND, np.where(dividend > 0, self.book.shares * split, 0.0), dividend)
         return before_open(self.book, split, dividend, self.steps)
 
     def _fill(self, t: int, decided: int, price: Array) -> None:
@@ -282,22 +315,26 @@ class _Run:
         if self.traded_in != self.month[t]:
             self.traded_in, self.book.traded = self.month[t], 0.0
         market = liquidity(self.panel, t, self.costs)
-        filled, paid, fees = execute(self.book, self.waiting, price, self.costs, self.steps, market)
-        self.unfilled += int(np.count_nonzero((self.waiting != 0) & (filled == 0)))
-        self._write(t, decided, FILL, filled, paid, fees)
+        ordered = self.waiting.nonzero()[0]
+        columns = ordered[np.isfinite(price[ordered])]
+        filled, paid, fees = execute_some(
+            self.book, columns, self.waiting[columns], price[columns], self.costs, self.steps, market
+        )
+        hit = filled.nonzero()[0]
+        self.unfilled += len(ordered) - len(hit)
+        self._record(t, decided, columns[hit], FILL, filled[hit], paid[hit], fees[hit])
         self.waiting = None
 
     def _close_silent(self, t: int, mark: Array) -> None:
         gone = np.where(self.closes_on == t, self.book.shares, 0.0)
         self.book.cash += total(gone * mark)
         self.book.shares = self.book.shares - gone
-        self._write(t, -1, CLOSED, -gone, mark)
+        self._write(t, CLOSED, -gone, mark)
         self.closed += [self.panel.symbols[n] for n in np.flatnonzero(gone)]
 
-    def _write(self, t: int, decided: int, kind: int, quantity: Array, price: Array, fees: Array | None = None) -> None:
+    def _write(self, t: int, kind: int, quantity: Array, price: Array) -> None:
         hit = quantity.nonzero()[0]
-        paid = None if fees is None else fees[hit]
-        self._record(t, decided, hit, kind, quantity[hit], price[hit], paid)
+        self._record(t, -1, hit, kind, quantity[hit], price[hit])
 
     def _record(
         self,
@@ -311,6 +348,14 @@ class _Run:
     ) -> None:
         if len(columns):
             self.log.append((rows, decided, columns, kind, quantity, price, 0.0 if fees is None else fees))
+
+
+def _nexts(turns: NDArray[np.bool_]) -> list[int]:
+    """For each row, and for the end, the first row from it on that is one of `turns`; the end if none is."""
+    found = np.append(np.flatnonzero(turns), len(turns))
+    # A list, as is all that each row looks up: one number out of an array costs more than the arithmetic on it.
+    nexts: list[int] = found[np.searchsorted(found, np.arange(len(turns) + 1))].tolist()
+    return nexts
 
 
 def _starts(rows: Column, length: int) -> list[int]:

@@ -8,6 +8,7 @@ the compiled simulation plays them. All cores work, each at a combination of its
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Condition, Event
 from typing import Any
 
@@ -58,9 +59,15 @@ def plan(kind: type[Strategy], axes: Sequence[Axis]) -> Plan:
 
 
 class Sweep:
-    """The work on a plan; `done` fills up while ``run`` goes on, and stays what it is when that is interrupted."""
+    """The work on a plan; `done` fills up while ``run`` goes on, and stays what it is when that is interrupted.
 
-    def __init__(self, ground: Ground, opinions: Opinions | None = None) -> None:
+    `watch` gets the number and the equity (T - start,) of each combination, in the thread that has played it.
+    """
+
+    def __init__(
+        self, ground: Ground, opinions: Opinions | None = None, watch: Callable[[int, Array], None] | None = None
+    ) -> None:
+        self._watch = watch
         self.ground = replace(ground, panel=ground.panel.locked())
         self.opinions = opinions or {}
         self.done: dict[int, Metrics] = {}
@@ -95,7 +102,7 @@ class Sweep:
             while self._playing:
                 self._turn.wait()
 
-    def metrics(self, strategy: Strategy) -> Metrics:
+    def metrics(self, strategy: Strategy, watch: Callable[[Array], None] | None = None) -> Metrics:
         """One combination, played; raises what its ``decide`` raises."""
         panel = self.ground.panel
         try:
@@ -103,7 +110,7 @@ class Sweep:
         except Exception:  # it may be at odds with deferred arrays: asked again with plain ones, it says what is wrong
             self._memo = self._memo.plain()
             found = self._signals(strategy, self._memo)
-        result = self.ground.play(strategy, _spoken(found, strategy.weights))
+        result = self.ground.play(strategy, _spoken(found, strategy.weights), watch)
         if result is None:
             decide(strategy, panel, self.opinions)  # says which value is out of range
             raise BadStrategy(f"a signal of {type(strategy).__name__} is outside [-1, 1]")
@@ -130,7 +137,7 @@ class Sweep:
                     return
                 self._playing += 1
             try:
-                self.done[number] = self.metrics(strategy)
+                self.done[number] = self.metrics(strategy, self._watch and partial(self._watch, number))
             finally:
                 with self._turn:
                     self._playing -= 1

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from functools import cached_property
 from importlib import import_module
@@ -12,20 +12,29 @@ from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, Any
 
-from marketagent import grid, progress, show
+import numpy as np
+from numpy.typing import NDArray
+
+from marketagent import grid, luck, progress, show
+from marketagent.backtest import benchmark_returns
 from marketagent.catalog import Loaded, blame
 from marketagent.costs import Costs
 from marketagent.grid import Axis
+from marketagent.metrics import SESSIONS
 from marketagent.orders import FRACTIONAL, WHOLE
-from marketagent.panel import Panel
+from marketagent.panel import Array, Panel
 from marketagent.process import Terminated
+from marketagent.records import Sweep as SweepRecord
 from marketagent.records import Trial
-from marketagent.scoring import View, start_row
+from marketagent.scoring import View, read_benchmark, start_row
 from marketagent.store.market import data_hash
 from marketagent.store.opinions import read_opinions
 from marketagent.store.sweeps import Swept, write_sweep
+from marketagent.timeframes import bars_a_session
 
 if TYPE_CHECKING:
+    from marketagent.replay import Ground
+    from marketagent.robustness.tally import Tally
     from marketagent.sweep import Plan, Sweep
 
 _LONG_S = 3.0  # what takes longer is announced
@@ -34,12 +43,17 @@ _COMPILING_S = 4.0  # what is compiled already is loaded in one
 
 @dataclass(frozen=True)
 class Sweeping:
-    """One sweep under way; `plan` is what is to be played, ``sweep.done`` what has been."""
+    """One sweep under way; `plan` is what is to be played, ``sweep.done`` what has been, and `tally` its returns.
+
+    `benchmark` is the symbol to compare with (None: cash) and its returns by blocks of the tally.
+    """
 
     loaded: Loaded
     axes: Sequence[Axis]
     plan: "Plan"
     sweep: "Sweep"
+    tally: "Tally"
+    benchmark: tuple[str, Array] | None = None
 
     def work(self) -> BaseException | None:
         """Play all combinations on all cores; returns the interruption, if one came: what is done so far is there.
@@ -68,18 +82,16 @@ class Sweeping:
                 f"{len(self.plan.strategies):,} combinations take about {_duration(seconds)}; Ctrl-C keeps what is done"
             )
 
-    def keep(self, home: Path, run: str, now: datetime, *, timeout_s: float) -> None:
+    def keep(self, home: Path, sheet: SweepRecord, now: datetime, *, timeout_s: float) -> None:
         """Store the sweep with every trial that is done."""
         ground, panel = self.sweep.ground, self.sweep.ground.panel
         row = Swept(
-            run=run,
+            run=sheet.run,
             strategy=self.loaded.name,
             strategy_hash=self.loaded.hash,
-            params={
-                name: value for name, value in self.plan.strategies[0][1].params().items() if name not in self.swept
-            },
+            params=self.params,
             swept={axis.name: axis.values for axis in self.axes if axis.name in self.swept},
-            combinations=prod(len(axis.values) for axis in self.axes),
+            combinations=self.combinations,
             refused=self.plan.refused,
             symbols=panel.symbols,
             first=str(panel.days[ground.start]),
@@ -91,21 +103,23 @@ class Sweeping:
             fill=ground.fill,
             fractional=ground.steps == FRACTIONAL,
             data_hash=data_hash(panel),
+            record=asdict(sheet),
         )
         by_number = dict(self.plan.strategies)
         trials = [
-            (number, {"params": self._varied(by_number[number].params()), **metrics, "plateau": self.plateaus[number]})
+            (number, {"params": self.varied(by_number[number].params()), **metrics, "plateau": self.plateaus[number]})
             for number, metrics in sorted(self.sweep.done.items())
         ]
         write_sweep(home, row, trials, now, timeout_s=timeout_s)
 
-    def best(self, run: str, most: int) -> Iterator[Trial]:
+    def best(self, sheet: SweepRecord, most: int) -> Iterator[Trial]:
         """The trials with the highest Sharpe ratios, the first of equal ones first; those without one come last."""
         by_number, panel = dict(self.plan.strategies), self.sweep.ground.panel
+        by_luck = sheet.best_by_luck / self.a_year**0.5
         for rank, number in enumerate(self.ranked[:most], start=1):
             metrics: dict[str, Any] = dict(self.sweep.done[number])
             yield Trial(
-                run=run,
+                run=sheet.run,
                 rank=rank,
                 strategy=self.loaded.name,
                 strategy_hash=self.loaded.hash,
@@ -116,6 +130,7 @@ class Sweeping:
                 last=str(panel.days[-1]),
                 plateau=self.plateaus[number],
                 timeframe=panel.timeframe,
+                deflated_sharpe=luck.probabilistic_sharpe(self.tally.moments(number), by_luck),
                 **{**metrics, "trades": int(metrics["trades"])},
             )
 
@@ -137,6 +152,21 @@ class Sweeping:
         """By the number of each combination that is done."""
         return {number: metrics["sharpe"] for number, metrics in self.sweep.done.items()}
 
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters that do not vary."""
+        return {name: value for name, value in self.plan.strategies[0][1].params().items() if name not in self.swept}
+
+    @property
+    def combinations(self) -> int:
+        """How many the grid has, also those that do not go together."""
+        return prod(len(axis.values) for axis in self.axes)
+
+    @property
+    def a_year(self) -> int:
+        """How many bars a year has."""
+        return SESSIONS * bars_a_session(self.sweep.ground.panel.timeframe)
+
     @cached_property
     def plateaus(self) -> dict[int, float | None]:
         return grid.plateaus(self.axes, self.sharpes)
@@ -146,7 +176,7 @@ class Sweeping:
         """The numbers of what is done, the highest Sharpe ratio first."""
         return sorted(self.sweep.done, key=lambda number: (_last(self.sweep.done[number]["sharpe"]), number))
 
-    def _varied(self, params: dict[str, Any]) -> dict[str, Any]:
+    def varied(self, params: dict[str, Any]) -> dict[str, Any]:
         return {name: params[name] for name in self.swept}
 
 
@@ -163,18 +193,36 @@ def prepared(
     fill: str,
     fractional: bool,
     timeout_s: float,
+    benchmark: str | None = None,
+    edges: NDArray[np.int64] | None = None,
 ) -> Sweeping:
-    """A sweep of `axes` that is ready to go; raises UsageError if the strategy takes no combination, and NoData."""
+    """A sweep of `axes` that is ready to go; raises UsageError if the strategy takes no combination, and NoData.
+
+    Its tally has blocks of equal length, or those between `edges`, counted from the first row that decides.
+    """
     opinions = read_opinions(home, panel, known_at=view.known_at, timeout_s=timeout_s)
     start, steps = start_row(panel, first), FRACTIONAL if fractional else WHOLE
-    sweeps, replay = _compiled(home)
+    sweeps, replay, tallies = _compiled(home)
     with blame(loaded.file, loaded.kind):
         plan = sweeps.plan(loaded.kind, axes)
-    ground = replay.Ground(panel, costs, cash, start, fill, steps)
-    return Sweeping(loaded, axes, plan, sweeps.Sweep(ground, opinions))
+    played_on = replay.Ground(panel, costs, cash, start, fill, steps)
+    numbers, bars = [number for number, _ in plan.strategies], len(panel.sessions) - start
+    tally = tallies.Tally(numbers, tallies.even_edges(bars, len(numbers)) if edges is None else edges, cash)
+    close = read_benchmark(home, panel, benchmark, view, timeout_s=timeout_s)
+    compared = None
+    if benchmark is not None and close is not None:
+        compared = benchmark, np.add.reduceat(benchmark_returns(close, start), tally.edges[:-1])
+    return Sweeping(loaded, axes, plan, sweeps.Sweep(played_on, opinions, tally.watch), tally, compared)
 
 
-def _compiled(home: Path) -> tuple[Any, Any]:
+def ground(home: Path, panel: Panel, costs: Costs, cash: float, start: int, fill: str, steps: float) -> "Ground":
+    """What the compiled simulation plays any targets on; what it needs is compiled when it is new here."""
+    _, replay, _ = _compiled(home)
+    made: Ground = replay.Ground(panel, costs, cash, start, fill, steps)
+    return made
+
+
+def _compiled(home: Path) -> tuple[Any, Any, Any]:
     """The modules of the compiled simulation, which take a second to import, and several when they are new here."""
     notice = Timer(_COMPILING_S, show.say, ["compiling the simulation; once on this machine, for about 20 s"])
     notice.daemon = True
@@ -191,7 +239,7 @@ def _compiled(home: Path) -> tuple[Any, Any]:
         sweeps.warm()
     finally:
         notice.cancel()
-    return sweeps, import_module("marketagent.replay")
+    return sweeps, import_module("marketagent.replay"), import_module("marketagent.robustness.tally")
 
 
 def _last(value: float | None) -> float:

@@ -12,10 +12,10 @@ def slippage(record: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def luck(judged: Mapping[str, Any]) -> str:
-    """What the Sharpe ratio is worth after all that was tried, and its intervals."""
+def luck(judged: Mapping[str, Any], where: str = "in sample") -> str:
+    """What the Sharpe ratio is worth after all that was tried, and its intervals; `where` it was judged."""
     one = "the only trial" if judged["trials"] < 2 else f"one of {judged['trials']:,} trials"
-    words = f"in sample, {one} of this strategy here"
+    words = f"{where}, {one} of this strategy here"
     if judged["deflated_sharpe"] is None:
         return f"{words}: too few returns to tell skill from luck\n"
     words += f"; a true sharpe above 0: {judged['probabilistic_sharpe']:.1%} probable"
@@ -25,4 +25,58 @@ def luck(judged: Mapping[str, Any]) -> str:
         sharpe = f"{judged['sharpe_low']:.2f} .. {judged['sharpe_high']:.2f}"
         cagr = f"{judged['cagr_low']:.1%} .. {judged['cagr_high']:.1%}"
         words += f"\n95 % of {judged['samples']:,} bootstrap samples: sharpe {sharpe}, cagr {cagr}"
+    if judged.get("null_runs"):
+        words += f"\nof {judged['null_runs']:,} runs of random entries {judged['null_p']:.1%} did at least as well"
+        words += f" (p); their middle sharpe is {judged['null_sharpe']:.2f}"
     return f"{words}\n"
+
+
+def findings(found: list[dict[str, Any]]) -> str:
+    """What makes the result doubtful, a line each; nothing for no finding."""
+    return "".join(f"{finding['code']}: {finding['text']}\n" for finding in found)
+
+
+def walk_forward(record: Mapping[str, Any]) -> str:
+    """How a run was refitted, and what was left of its Sharpe ratio out of sample."""
+    walk, sharpe = record["walk_forward"], record["metrics"].get("sharpe")
+    grid = " x ".join(f"{len(values)} {name}" for name, values in walk["grid"].items()) or "nothing to choose"
+    words = f"{walk['lengths']}, purge {walk['purge']}, embargo {walk['embargo']}: {walk['folds']} windows,"
+    words += f" the best of {walk['combinations']} combinations ({grid}) in each, judged out of sample"
+    if walk["in_sample_sharpe"] is not None and sharpe is not None:
+        words += f"; sharpe {walk['in_sample_sharpe']:.2f} in sample, {sharpe:.2f} out of sample"
+    return words + (f": efficiency {walk['efficiency']:.0%}" if walk["efficiency"] is not None else "")
+
+
+def sweep(record: Mapping[str, Any]) -> dict[str, str]:
+    """What the best of a sweep is worth, a line each by its name."""
+    best = " ".join(f"{name}={value}" for name, value in record["best"].items())
+    facts = {"best": f"{best or 'none'}, chosen and judged in sample, of {record['done']:,} combinations"}
+    if record["deflated_sharpe"] is not None:
+        facts["deflated"] = (
+            f"a true sharpe above 0: {record['probabilistic_sharpe']:.1%} probable; above the {record['best_by_luck']:.2f}"
+            f" of the luckiest of {record['trials']:,} trials: {record['deflated_sharpe']:.1%}"
+        )
+    if record["pbo"] is not None:
+        facts["overfitting"] = (
+            f"pbo {record['pbo']:.1%}: in so many of {record['splits']:,} splits the best of one half is below the middle"
+            f" in the other; it loses in {record['loss']:.1%}"
+        )
+    if record["spa_p"] is not None:
+        facts["superiority"] = (
+            f"p {record['spa_p']:.3f} that nothing here beats {record['benchmark'] or 'cash'}"
+            f" (SPA, {record['samples']:,} bootstrap samples)"
+        )
+    return facts
+
+
+def parameter(name: str, item: dict[str, Any], *, default: bool = True) -> str:
+    """A strategy's parameter with its default, its bounds and its meaning, on a line."""
+    bounds = (
+        " | ".join(item["choices"])
+        if "choices" in item
+        else f"{item['low']:g} .. {item['high']:g}"
+        if "low" in item
+        else ""
+    )
+    value = f"{name}={item['default']}" if default else name
+    return f"  {value}  {f'({bounds})  ' if bounds else ''}{item.get('help', '')}"

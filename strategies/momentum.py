@@ -41,12 +41,20 @@ def rank(values: Array) -> Array:
     present = np.isfinite(values)
     count = present.sum(axis=1, keepdims=True)
     filled = np.where(present, values, np.inf)
-    order = np.argsort(filled, axis=1, kind="stable")
+    order = np.argsort(filled, axis=1)  # whichever of equal values comes first: they share their place
     ordered = np.take_along_axis(filled, order, axis=1)
     place = np.empty(values.shape)
-    np.put_along_axis(place, order, (_first_equal(ordered) + _last_equal(ordered)) / 2, axis=1)
+    np.put_along_axis(place, order, _middle_equal(ordered), axis=1)
     usable = present & (count >= 2)
     return np.where(usable, 2 * place / np.maximum(count - 1, 1) - 1, np.nan)
+
+
+def _middle_equal(ordered: Array) -> Array:
+    """(T, N): of each value in its ordered row, the middle of the columns of the values equal to it."""
+    equal = (ordered[:, 1:] == ordered[:, :-1]) & np.isfinite(ordered[:, 1:])
+    if not equal.any():  # as a rule, and the rest takes long
+        return np.broadcast_to(np.arange(ordered.shape[1], dtype=np.float64), ordered.shape)
+    return np.asarray((_first_equal(ordered) + _last_equal(ordered)) / 2)
 
 
 def _first_equal(ordered: Array) -> NDArray[np.int64]:

@@ -72,6 +72,23 @@ def random_targets(seed: int, panel: Panel, *, long_only: bool = True) -> Array:
     return np.where(panel.has_bar, targets, np.nan)
 
 
+def barely_dearer(seed: int, steps: float) -> tuple[Panel, Array, float]:
+    """A small account all in on one to three symbols that open next to nothing above the close: the market, the targets,
+    and the cash. What is missing is less than the hair that cutting to whole steps forgives, or not much more."""
+    rng = np.random.default_rng([seed, 2])
+    width = int(rng.integers(1, 4))
+    close = np.round(rng.uniform(1, 50, width), 2) * steps
+    closes = np.tile(close, (3, 1))
+    cash = float((close * rng.integers(1, 12, width)).sum() / steps)
+    opens = closes * (1 + 10.0 ** rng.uniform(-15, -7, width))
+    held = np.full(closes.shape, np.nan)
+    held[0] = (
+        np.round(cash * rng.dirichlet(np.ones(width)) / close * steps) * close / steps / cash if width > 1 else 1.0
+    )
+    held[0] /= max(held[0].sum(), 1.0)
+    return panel_of(closes, opens=opens), held, cash
+
+
 def halted_at_the_end(panel: Panel, rows: int) -> bool:
     """Whether the first `rows` sessions end in a silence of five sessions that the whole shows to be a halt."""
     last, final = panel.last_bar[rows - 1], panel.last_bar[-1]

@@ -110,9 +110,15 @@ def trade(
         if order < 0:
             account.cash += -order * price[n] - fee(costs, order, price[n])
     buys = {n: order for n, order in orders.items() if order > 0}
-    share = Fraction(1)
+    share, rounds = Fraction(1), 0
     while (cost := sum(q * price[n] + fee(costs, q, price[n]) for n, q in buys.items())) > account.cash and cost:
-        share *= max(account.cash, Fraction(0)) / cost * (1 - Fraction(1, 10**12))
+        rounds += 1
+        if rounds <= 64:
+            share *= max(account.cash, Fraction(0)) / cost * (1 - Fraction(1, 10**12))
+            share = Fraction(share.numerator * 10**30 // share.denominator, 10**30)  # or it grows without end
+            beyond = share
+        else:
+            share = largest_share({n: orders[n] for n in buys}, price, costs, steps, account.cash, beyond)
         buys = {n: whole(orders[n] * share, steps) for n in buys}
     account.cash -= cost
     for n, holder in enumerate(holders):
@@ -121,3 +127,16 @@ def trade(
         holder.order = Fraction(0)
         if done:
             account.fills.append((t, decided, n, float(done)))
+
+
+def largest_share(
+    orders: dict[int, Fraction], price: dict[int, Fraction], costs: Costs, steps: int, cash: Fraction, beyond: Fraction
+) -> Fraction:
+    """The largest share of the orders, below one that is `beyond` it, that the cash pays for."""
+    fits = Fraction(0)
+    for _ in range(80):
+        middle = (fits + beyond) / 2
+        part = {n: whole(order * middle, steps) for n, order in orders.items()}
+        cost = sum(q * price[n] + fee(costs, q, price[n]) for n, q in part.items())
+        fits, beyond = (middle, beyond) if cost <= cash else (fits, middle)
+    return fits

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from marketagent.audit import AGAIN, CUT, NOISE, history_needed, lookahead
 from marketagent.indicators import sma
 from marketagent.panel import Array, Panel
 from marketagent.signals import Signal
+from marketagent.store.corrections import read_corrections
+from marketagent.store.database import opened
+from marketagent.store.market import read_panel
 from marketagent.strategy import Opinions, Strategy
 
 NOWHERE = Path("/nowhere")
@@ -153,6 +157,58 @@ def test_the_commands_say_what_they_found_and_end_with_it(tmp_path: Path) -> Non
     assert audited(home, "lookahead", "--strategy", "momentum", "--samples", "3") == (0, [])
     code, (found,) = audited(home, "warmup", "--strategy", "sma_cross", "--samples", "2")
     assert (code, found["warmup"], found["needed"]) == (0, 50, 50)
+
+
+def test_decisions_that_rest_on_a_later_correction_are_named_and_are_not_the_strategys_fault(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    ma(home, "init")
+    ma(home, "fetch", "--source", "sample", "AAPL", "IBM")
+    panel = read_panel(home, None)
+    days = panel.days.tolist()
+    at, column = days.index(date(2010, 3, 1)), panel.symbols.index("IBM")
+    stored = "2010-03-01 22:00"  # that evening, and corrected two sessions later
+    with opened(home / "market.duckdb", write=True) as con:
+        con.execute(
+            "INSERT INTO superseded_bars SELECT * REPLACE (close * 0.5 AS close, low * 0.5 AS low, ? AS known_at), ?"
+            " FROM bars WHERE symbol = 'IBM' AND session = '2010-03-01'",
+            [stored, "2010-03-03 14:00"],
+        )
+        con.execute(
+            "INSERT INTO superseded_actions VALUES ('AAPL', '2010-03-02', 'split', 2.0, 'sample', ?, false, ?)",
+            ["2010-03-02 22:00", "2010-03-02 23:00"],  # taken back before anybody had to decide
+        )
+    found = read_corrections(home, panel, timeout_s=5)
+    assert found.rows(8) == [at, at + 1]
+    undone = found.undone(at + 1)
+    assert undone.raw.close[at, column] == 0.5 * panel.raw.close[at, column]
+    changed = {name: (getattr(undone.raw, name) != getattr(panel.raw, name)).sum() for name in ("open", "low", "close")}
+    assert changed == {"open": 0, "low": 1, "close": 1}
+    assert (undone.split == panel.split).all()
+    code, lines = audited(
+        home, "lookahead", "--strategy", "sma_cross", "--set", "fast=1", "--set", "slow=2", "--samples", "3"
+    )
+    assert code == 0
+    assert [line["how"] for line in lines] == ["corrections undone"] * len(lines)
+    assert {line["symbol"] for line in lines} == {"IBM"}
+    assert {line["known"] for line in lines} <= {"2010-03-01", "2010-03-02"}
+    assert audited(home, "lookahead", "--strategy", "sma_cross", "AAPL", "--samples", "3") == (0, [])
+
+
+def test_a_split_that_was_taken_back_later_is_put_back(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    ma(home, "init")
+    ma(home, "fetch", "--source", "sample", "AAPL")
+    panel = read_panel(home, None)
+    at = panel.days.tolist().index(date(2010, 3, 2))
+    with opened(home / "market.duckdb", write=True) as con:
+        con.execute(
+            "INSERT INTO superseded_actions VALUES ('AAPL', '2010-03-02', 'split', 2.0, 'sample', ?, false, ?)",
+            ["2010-03-02 22:00", "2010-03-08 22:00"],
+        )
+    found = read_corrections(home, panel, timeout_s=5)
+    assert found.rows(8) == [at, at + 1, at + 2, at + 3]  # to Friday the 5th: on Monday evening it is right
+    assert found.undone(at).split[at, 0] == 2.0
+    assert (found.undone(at - 1).split == panel.split).all()
 
 
 def audited(home: Path, *arguments: str) -> tuple[int, list[dict[str, object]]]:

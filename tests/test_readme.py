@@ -21,7 +21,11 @@ SHOWN_PORT = "8777"
 SHOWN_HOME = "/home/you/.local/share/market-agent"
 WIDTH = 100
 _BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
-_ONCE = re.compile(r"^ma: compiling the simulation.*\n", re.MULTILINE)  # said by the first sweep on a machine only
+# What is said by the first sweep on a machine only, and what only a slow or busy one says: how long it takes, and a bar.
+_SLOW = re.compile(
+    r"^ma: (?:compiling the simulation|[\d,]+ combinations take about)[^\n]*\n|\x1b\[\?25l.*?\x1b\[\?25h\s*(?:\x1b\[1A\x1b\[2K)?",
+    re.MULTILINE | re.DOTALL,
+)
 _VOLATILE = [  # what differs from run to run, and what stands for it when two outputs are compared
     (re.compile(r"\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{8}"), "RUN"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"), "INSTANT"),
@@ -61,7 +65,7 @@ def transcript(text: str, folder: Path) -> list[str]:
         for command in commands(text):
             printed, group = on_terminal(command.replace(SHOWN_PORT, port), folder, environment)
             groups.append(group)
-            printed = _ONCE.sub("", printed)
+            printed = _SLOW.sub("", printed)
             shown.append(printed.replace(str(home), SHOWN_HOME).replace(port, SHOWN_PORT))
     finally:
         for group in groups:

@@ -1,13 +1,14 @@
 """The compiled simulation against the one that defines it, on random markets with everything that happens to prices."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
-from markets import random_market, random_targets
+from markets import barely_dearer, random_market, random_targets
 
 from marketagent import kernel
 from marketagent.backtest import _measured
 from marketagent.costs import Costs, parse
-from marketagent.errors import UsageError
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.panel import Panel
 from marketagent.replay import Ground
@@ -20,6 +21,12 @@ COSTS = [
     parse("alpaca", slippage="spread:3"),
     parse("mine", own={"mine": {"per_share": 0.01, "exchange_per_share": 0.003, "clearing_per_share": 0.0002,
                                 "clearing_ceiling": 0.005, "on_commission": 0.07, "minimum": 0.35, "ceiling": 0.01}}),
+    parse("ibkr-tiered", slippage_bps=1),
+    parse("steps", borrow_rate=0.04, own={"steps": {"tiers": ((0, 0.02), (500, 0.01), (9000, 0.001)), "minimum": 0.2,
+                                                    "ceiling": 0.05}}),
+    parse("none", slippage="volume:0.0005"),
+    parse("ibkr-fixed", slippage="sqrt:0.4,fixed:2", margin_rate=0.09),
+    parse("alpaca", slippage="volume:0.01,sqrt:1", borrow_rate=0.3, margin_rate=0.2),
 ]  # fmt: skip
 SCENARIOS = 850  # a part; there are six
 
@@ -45,7 +52,7 @@ def test_equity_and_metrics_are_those_of_the_plain_engine(fill: str, steps: floa
         rng = np.random.default_rng([seed, int(steps), FILLS.index(fill)])
         panel = random_market(int(rng.integers(1 << 40)), int(rng.integers(25, 60)), int(rng.integers(1, 7)))
         targets = random_targets(seed, panel, long_only=bool(rng.random() < 0.6))
-        costs, band, start = COSTS[seed % 5], (0.0, 0.25, 1.0)[seed // 5 % 3], int(rng.choice([0, 0, 7]))
+        costs, band, start = COSTS[seed % 10], (0.0, 0.25, 1.0)[seed // 10 % 3], int(rng.choice([0, 0, 7]))
         cash = float(rng.choice([500.0, 100_000.0, 1e7]))
         run = simulate(targets, panel, costs, cash, start=start, fill=fill, steps=steps, band=band)
         equity, found = Ground(panel, costs, cash, start, fill, steps).replay(targets, band)
@@ -55,12 +62,34 @@ def test_equity_and_metrics_are_those_of_the_plain_engine(fill: str, steps: floa
     assert bits == SCENARIOS  # so near to 1e-9 that there is no bit between them
 
 
-@pytest.mark.parametrize(("costs", "named"), [
-    (parse("ibkr-tiered"), "tiers"),
-    (parse("none", slippage="sqrt:0.1"), "impact"),
-    (parse("none", slippage="volume:0.05"), "participation"),
-    (parse("none", borrow_rate=0.03), "borrow_rate"),
-])  # fmt: skip
-def test_costs_that_only_the_plain_engine_charges_are_refused(costs: Costs, named: str) -> None:
-    with pytest.raises(UsageError, match=f"a sweep cannot charge .*{named}"):
-        Ground(random_market(1, 30, 2), costs, 1e5)
+@pytest.mark.parametrize("steps", [WHOLE, FRACTIONAL])
+def test_what_is_bought_with_next_to_nothing_missing_is_the_same_to_the_bit(steps: float) -> None:
+    for seed in range(300):
+        panel, targets, cash = barely_dearer(seed, steps)
+        for costs in (COSTS[0], COSTS[1], parse("mine", own={"mine": {"minimum": cash / 3, "ceiling": 0.5}})):
+            run = simulate(targets, panel, costs, cash, steps=steps)
+            equity, _ = Ground(panel, costs, cash, 0, "next-open", steps).replay(targets, 0.0)
+            assert np.array_equal(equity, run.equity)
+
+
+def test_owed_cash_is_charged_the_same() -> None:
+    costs, owed = parse("alpaca", borrow_rate=1.0, margin_rate=1.0), 0
+    for seed in range(100):
+        panel, rng = random_market(seed, 50, 4), np.random.default_rng(seed)
+        wanted = np.where(np.arange(4) < 2, 0.5, -2.0)
+        targets = np.where(rng.random(panel.shape) < 0.05, wanted, np.nan)
+        run = simulate(targets, panel, costs, 1e5)
+        owed += bool((run.cash < 0).any())
+        assert np.array_equal(Ground(panel, costs, 1e5).replay(targets, 0.0)[0], run.equity)
+    assert owed > 3
+
+
+def test_whatever_costs_can_charge_is_charged() -> None:
+    assert (
+        parse("alpaca", slippage="volume:0.01,sqrt:1", borrow_rate=0.3, margin_rate=0.2).unknown_to(
+            {*kernel.CHARGED, "participation", "impact"}
+        )
+        == []
+    )
+    known = {*kernel.CHARGED, "tiers", "participation", "impact", "name", "slippage"}
+    assert {field.name for field in fields(Costs)} == known  # a new one must be taught to the kernel

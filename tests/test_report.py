@@ -224,10 +224,10 @@ def test_a_sheet_takes_a_metric_it_does_not_know_and_a_record_of_before() -> Non
 
 def test_findings_stand_in_the_page_with_their_numbers() -> None:
     found = {"code": "few-trades", "text": "too few trades to tell", "number": 3.0, "limit": 30.0}
-    table = study.findings(sheet({**RECORD, "findings": [found]})).parts[0]
+    table = study.findings({**RECORD, "findings": [found]}).parts[0]
     assert isinstance(table, Table)
-    assert table.rows == [["few-trades", "too few trades to tell (3; limit 30)"]]
-    assert study.findings(sheet(RECORD)).note == "none"
+    assert table.rows == [["few-trades", "3", "30", "too few trades to tell"]]
+    assert study.findings(RECORD).note == "none"
 
 
 @pytest.mark.parametrize(

@@ -123,8 +123,16 @@ def test_a_sweep_shows_its_surface_and_its_best_combination_in_sample(chromium: 
         assert seen.page.inner_text(".judged") == "in sample: chosen on these very sessions"
         assert seen.page.locator("h2 .judged").count() == 8
         assert "Chosen: fast=20, slow=40, with the highest Sharpe ratio" in seen.page.inner_text("main")
-        assert "in sample, one of 9 trials" in seen.page.inner_text("main")
+        assert "chosen and judged in sample, of 9 combinations" in seen.page.inner_text("main")
         assert (seen.complaints, seen.asked) == ([], [path.as_uri()])
+
+
+def test_a_walk_forward_shows_its_windows_and_is_out_of_sample(chromium: Browser, home: Path) -> None:
+    path = made(home, "walk.html", "--set", "fast=10,20", "--walk-forward", "3y/2y", "--format", "ndjson")
+    with opened(chromium, path, 390, 844) as seen:
+        rows = seen.page.locator("section:has(h2:text('Walk-forward')) tbody tr").count()
+        assert (rows, seen.page.inner_text(".judged >> nth=0")) == (3, "out of sample")
+        assert (seen.overflow, seen.complaints) == (0, [])
 
 
 def test_whatever_a_text_holds_it_stays_text(chromium: Browser, tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
 """The simulation against a second one that is slow and obvious, and its rules one by one by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
-from markets import halted_at_the_end, panel_of, random_market, random_targets
+from markets import barely_dearer, halted_at_the_end, panel_of, random_market, random_targets
 from numpy.testing import assert_array_equal
 from reference import Reference, reference
 
 from marketagent.costs import Costs, parse
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.panel import Panel
-from marketagent.simulate import CLOSED, DIVIDEND, FILL, FILLS, FRACTION, KINDS, SPLIT, Simulation, simulate
+from marketagent.simulate import CLOSED, DIVIDEND, FILL, FILLS, FRACTION, KINDS, SPLIT, Simulation, _Run, simulate
 
 NONE = parse("none")
 DEAR = parse("ibkr-fixed", slippage_bps=20)
@@ -65,6 +67,32 @@ def test_cash_never_goes_below_zero_in_a_long_only_run(fill: str, steps: float) 
         )
         assert run.cash.min() >= 0
         assert run.shares.min() >= 0
+
+
+@pytest.mark.parametrize("band", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("glance", [0, 512])
+def test_looking_ahead_over_idle_decisions_changes_nothing(monkeypatch: Any, band: float, glance: int) -> None:
+    passed: list[int] = []
+    looked = _Run._pass_idle
+    for seed in range(40):
+        panel = random_market(seed, sessions=120, symbols=4)
+        rng = np.random.default_rng(seed)
+        # Held for weeks, decided on every day, for some long and for some short.
+        wanted = np.repeat(rng.choice([0.0, 0.2, 0.3, -0.2], (8, 4)), 15, axis=0)
+        targets = np.where(panel.has_bar & (rng.random(panel.shape) < 0.9), wanted, NAN)
+        costs = parse("ibkr-tiered", slippage="sqrt:0.1", borrow_rate=0.05, margin_rate=0.07) if seed % 2 else DEAR
+        options: dict[str, Any] = {"band": band, "fill": FILLS[seed % 3]}
+        monkeypatch.setattr(_Run, "_pass_idle", lambda self, t: t)
+        plain = simulate(targets, panel, costs, 1e5, **options)
+        monkeypatch.setattr("marketagent.simulate.GLANCE", glance)
+        monkeypatch.setattr(_Run, "_pass_idle", lambda self, t: passed.append(looked(self, t) - t) or t + passed[-1])
+        ahead = simulate(targets, panel, costs, 1e5, **options)
+        for name in ("equity", "cash", "exposure", "shares", "lent"):
+            assert_array_equal(getattr(ahead, name), getattr(plain, name))
+        for name in vars(plain.events):
+            assert_array_equal(getattr(ahead.events, name), getattr(plain.events, name))
+        assert (ahead.unfilled, ahead.closed) == (plain.unfilled, plain.closed)
+    assert max(passed) > 10 or band == 0
 
 
 def test_equity_is_the_cash_and_positions_that_the_events_leave() -> None:
@@ -183,6 +211,37 @@ def test_purchases_leave_room_for_their_commissions() -> None:
     assert events_of(run) == [("fill", 1, 0, 99.0, 10.0)]
     assert run.events.commission.tolist() == [1.0]
     assert run.cash.tolist() == [1000.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "close", "cash", "bought"), [(WHOLE, 20.0, 100.0, 4.0), (FRACTIONAL, 1e6, 5.0, 4e-6)]
+)
+def test_one_share_fewer_is_bought_where_next_to_nothing_is_missing(
+    steps: float, close: float, cash: float, bought: float
+) -> None:
+    # Five steps cost a fifth of a millionth of a millionth too much, less than what cutting to whole ones forgives.
+    panel = panel_of([close, close], opens=[close, close * (1 + 2e-13)])
+    run = run_of(panel, [1.0, NAN], cash=cash, steps=steps)
+    assert [event[3] for event in events_of(run)] == [bought]
+    assert 0 < run.cash[-1] < cash - bought * close * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("steps", [WHOLE, FRACTIONAL])
+def test_as_much_is_bought_as_the_cash_pays_for_however_little_is_missing(steps: float) -> None:
+    bought = 0
+    for seed in range(300):
+        panel, targets, cash = barely_dearer(seed, steps)
+        for costs in (NONE, parse("mine", own={"mine": {"minimum": cash / 3, "ceiling": 0.5}})):
+            run = simulate(targets, panel, costs, cash, steps=steps)
+            agree(
+                run, reference(targets, panel, costs, cash, start=0, fill="next-open", steps=int(steps), band=0), steps
+            )
+            assert run.cash.min() >= 0
+            one, price = np.array([1 / steps]), panel.raw.open[1]
+            if len(price) == 1 and run.unfilled:  # not even one step was to be had
+                assert one * price + costs.commission(one, price) > cash
+            bought += len(run.events)
+    assert bought > 500
 
 
 def test_a_millionth_of_a_share_is_bought_where_fractions_are_allowed() -> None:

@@ -58,8 +58,8 @@ def stored(home: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
 def test_a_grid_is_ranked_by_sharpe_and_stored_whole(home: Path) -> None:
     done = ma(home, "backtest", "-s", "sma_cross", "--set", "fast=2:8:2", "--set", "slow=4,6,20", "--top", "3")
     assert done.returncode == 0, done.stderr
-    begin, *trials, end = lines(done)
-    assert (begin["cmd"], end["n"], end["status"]) == ("backtest", 3, "ok")
+    begin, *trials, sheet, end = lines(done)
+    assert (begin["cmd"], end["n"], end["status"]) == ("backtest", 4, "ok")
     assert "7 combinations tried on 2 symbols, 5 more do not go together" in done.stderr
     assert [trial["rank"] for trial in trials] == [1, 2, 3]
     assert {trial["judged"] for trial in trials} == {"in sample"}
@@ -75,6 +75,49 @@ def test_a_grid_is_ranked_by_sharpe_and_stored_whole(home: Path) -> None:
     [sweep] = stored(home, "SELECT combinations, refused, done, swept FROM sweeps WHERE run = ?", begin["run"])
     assert sweep[:3] == (12, 5, 7)
     assert json.loads(sweep[3]) == {"fast": [2, 4, 6, 8], "slow": [4, 6, 20]}
+    assert (sheet["kind"], sheet["judged"], sheet["done"], sheet["refused"]) == ("sweep", "in sample", 7, 5)
+    assert sheet["best"] == {name: trials[0]["params"][name] for name in ("fast", "slow")}
+    assert sheet["deflated_sharpe"] == pytest.approx(trials[0]["deflated_sharpe"])
+    assert sheet["deflated_sharpe"] < sheet["probabilistic_sharpe"]
+    [(kept,)] = stored(home, "SELECT record FROM sweeps WHERE run = ?", begin["run"])
+    assert {**json.loads(kept), "i": 3} == sheet
+
+
+def test_every_combination_is_a_trial_of_the_ledger_with_the_moments_of_its_returns(home: Path) -> None:
+    words = ["backtest", "AAA", "-s", "sma_cross", "--fractional"]
+    swept = lines(ma(home, *words, "--set", "fast=3:9:2", "--set", "slow=11,15"))[-2]
+    assert (swept["trials"], swept["done"]) == (8, 8)
+    again = lines(ma(home, *words, "--set", "fast=3:9:2", "--set", "slow=11,15"))[-2]
+    assert (again["trials"], again["deflated_sharpe"]) == (8, swept["deflated_sharpe"])
+    columns = "params, returns, mean, deviation, skew, kurtosis, sharpe"
+    query = f"SELECT {columns} FROM trials WHERE run = ? ORDER BY params"
+    by_sweep = {row[0]: row[1:] for row in stored(home, query, again["run"])}
+    single = lines(ma(home, *words, "--set", "fast=5", "--set", "slow=15"))[1]
+    assert single["luck"]["trials"] == 8  # it was one of them
+    [(params, *moments)] = stored(home, query, single["run"])
+    assert moments == pytest.approx(by_sweep[params], rel=1e-9)
+
+
+def test_a_sweep_is_compared_with_cash_or_with_a_benchmark(home: Path) -> None:
+    words = [
+        "backtest",
+        "AAA",
+        "BBB",
+        "-s",
+        "sma_cross",
+        "--set",
+        "fast=3:9:2",
+        "--set",
+        "slow=11,15",
+    ]
+    cash, other = (lines(ma(home, *words, *more))[-2] for more in ([], ["--benchmark", "BBB"]))
+    assert (cash["benchmark"], other["benchmark"]) == (None, "BBB")
+    assert cash["pbo"] == other["pbo"]
+    assert (cash["splits"], cash["samples"]) == (12870, 1000)
+    assert 0 < cash["spa_p"] <= 1
+    told = ma(home, *words, "--benchmark", "BBB", "--format", "table").stdout
+    assert "in sample, of 8 combinations" in told
+    assert "that nothing here beats BBB (SPA, 1,000 bootstrap samples)" in told
 
 
 def test_a_trial_is_the_backtest_of_its_parameters(home: Path) -> None:
@@ -114,9 +157,11 @@ def test_on_a_terminal_the_best_are_a_table_with_a_column_a_parameter(home: Path
         "trades",
         "turnover",
         "plateau",
+        "deflated",
     ]
-    assert len(rows) == 6
+    rows, sheet = rows[:6], rows[6:]
     assert {row.split()[2] for row in rows} == {"bar", "weekly"}
+    assert sheet[1].split()[0] == "best"
     csv = ma(home, *words, "--format", "csv").stdout.splitlines()
     assert (csv[0].split(",")[:3], len(csv)) == (["run", "rank", "strategy"], 7)
 
@@ -125,7 +170,7 @@ def test_on_a_terminal_the_best_are_a_table_with_a_column_a_parameter(home: Path
     ("words", "said"),
     [
         (["--set", "fast=5:50:5", "--equity", "e.csv"], "--equity is of one run, and --set has several values"),
-        (["--set", "fast=5,6", "--benchmark", "AAA"], "--benchmark is of one run"),
+        (["--set", "fast=5,6", "--benchmark", "AAA,"], "AAA,"),
         (["--set", "fast=5:600:5"], "fast is 505; it must lie in 1 .. 500"),
         (["--set", "fast=50,60", "--set", "slow=20,30"], "fast is 60; it must be below slow, 30"),
         (["--set", "fast=5:1"], "never gets from 5 to 1"),
@@ -164,15 +209,15 @@ def test_an_interrupted_sweep_is_stored_as_far_as_it_went(home: Path, tmp_path: 
     assert "4,000 combinations take about" in line
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=60)
-    begin, *trials, end = [json.loads(text) for text in out.splitlines()]
-    assert (running.returncode, end["status"], len(trials)) == (130, "error", min(10, end["n"]))
+    begin, *trials, sheet, end = [json.loads(text) for text in out.splitlines()]
+    assert (running.returncode, end["status"], len(trials)) == (130, "error", min(10, end["n"] - 1))
     assert "of 4,000 combinations tried" in err
     [(done, kept)] = stored(
         home,
         "SELECT done, (SELECT count(*) FROM sweep_rows t WHERE t.run = s.run) FROM sweeps s WHERE run = ?",
         begin["run"],
     )
-    assert 0 < done == kept < 4000
+    assert 0 < done == kept == sheet["done"] < 4000
     assert "thinking" not in out  # what a strategy prints is not a record
 
 
@@ -195,5 +240,5 @@ def test_where_nothing_else_can_be_written_the_home_keeps_what_is_compiled(home:
     done = subprocess.run(
         [sys.executable, "-c", code, *words], env=environment(home), capture_output=True, text=True, check=False
     )
-    assert (done.returncode, len(lines(done))) == (0, 4), done.stderr
+    assert (done.returncode, len(lines(done))) == (0, 5), done.stderr
     assert any(name.endswith(".nbi") for _, _, files in os.walk(home / "cache" / "numba") for name in files)

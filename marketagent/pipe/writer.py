@@ -21,6 +21,7 @@ from typing import Any, Literal, TextIO
 
 from marketagent import process, show
 from marketagent.errors import DiskError, Exit
+from marketagent.liveline import live_line
 from marketagent.pipe.given import Input
 from marketagent.pipe.lines import line
 from marketagent.records import Begin, End, Failure, Status
@@ -220,7 +221,7 @@ class _LiveTable(_Table):
     """A line a record, as it comes: nobody waits an hour for a table."""
 
     def add(self, values: dict[str, Any]) -> None:
-        self._send(show.live_line(values))
+        self._send(live_line(values))
 
     def close(self, out: Out, status: Status, error: str | None) -> None:
         """Every line is out."""

@@ -8,7 +8,19 @@ fractions. ``None`` stands for "there is none", never NaN.
 from marketagent.records.decisions import Decision, Opinion, Order, Position
 from marketagent.records.facts import Bar, Difference, Fetched, Quote, Row, Setting, Trade
 from marketagent.records.stream import Begin, End, Failure
-from marketagent.records.studies import AccountSize, Backtest, Finding, Leak, Luck, StrategyInfo, Trial, Warmup
+from marketagent.records.studies import (
+    AccountSize,
+    Backtest,
+    Finding,
+    Fold,
+    Leak,
+    Luck,
+    StrategyInfo,
+    Sweep,
+    Trial,
+    WalkForward,
+    Warmup,
+)
 from marketagent.records.units import CASH, VERSION, Action, Share, Status, Unit
 
 __all__ = [
@@ -26,6 +38,7 @@ __all__ = [
     "Failure",
     "Fetched",
     "Finding",
+    "Fold",
     "Leak",
     "Luck",
     "Opinion",
@@ -37,9 +50,11 @@ __all__ = [
     "Share",
     "Status",
     "StrategyInfo",
+    "Sweep",
     "Trade",
     "Trial",
     "Unit",
+    "WalkForward",
     "Warmup",
 ]
 
@@ -53,6 +68,8 @@ KINDS: dict[str, type] = {
     "position": Position,
     "backtest": Backtest,
     "trial": Trial,
+    "sweep": Sweep,
+    "fold": Fold,
     "leak": Leak,
     "warmup": Warmup,
     "strategy": StrategyInfo,

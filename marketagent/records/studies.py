@@ -24,7 +24,8 @@ class Luck:
     """How much of a backtest's Sharpe ratio may be luck, in sample: its `trials` are all that were run of its family.
 
     `best_by_luck` is the annual Sharpe ratio that the best of so many would have without any skill. The probabilities are
-    that the true ratio is above 0, and above that. Intervals (95 %, stationary bootstrap) are there if they were asked for.
+    that the true ratio is above 0, and above that. Intervals (95 %, stationary bootstrap) are there if they were asked for;
+    so are `null_runs` of random entries, their median annual Sharpe ratio and the share that did at least as well.
     """
 
     trials: int
@@ -36,6 +37,9 @@ class Luck:
     sharpe_high: float | None = None
     cagr_low: float | None = None
     cagr_high: float | None = None
+    null_runs: int = 0
+    null_sharpe: float | None = None
+    null_p: Share | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,47 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WalkForward:
+    """How a backtest was refitted: of `combinations` the best in each of `folds` training windows traded the test window
+    after it. `lengths` are those of both, `purge` and `embargo` sessions, `grid` the values that were tried.
+
+    `in_sample_sharpe` is the mean of what was chosen in the training windows; `efficiency` the Sharpe ratio out of sample
+    over it (None where it is not above 0).
+    """
+
+    lengths: str
+    purge: int
+    embargo: int
+    folds: int
+    combinations: int
+    grid: dict[str, list[Any]]
+    in_sample_sharpe: float | None
+    efficiency: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """One window of a walk-forward: the combination (`params`, those in `swept` vary) with the best Sharpe ratio from
+    `train_first` to `train_last`, and how it did from `first` to `last`, which it was not chosen by."""
+
+    run: str
+    fold: int
+    strategy: str
+    train_first: str
+    train_last: str
+    first: str
+    last: str
+    params: dict[str, Any]
+    swept: list[str]
+    combinations: int
+    in_sample_sharpe: float | None
+    sharpe: float | None
+    total_return: float | None
+    judged: Literal["out of sample"] = "out of sample"
+    kind: Literal["fold"] = "fold"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Backtest:
     """One simulated run: what was run, on what, and how it did. Metrics without a value are None; `bars` within the
     `sessions` are counted where `timeframe` is not 1d.
@@ -56,6 +101,8 @@ class Backtest:
     Of the metrics, `break_even_bps` is the flat cost, in basis points of every traded value, at which the run's gain over
     its cash, or over the benchmark if there is one, is gone; 0 where there is none without any cost. `slippage_bps` is
     what is fixed of the `slippage`, rates are a year's. `capacity` is the run at other account sizes, if it was asked for.
+    It is `judged` in sample, by sessions that whoever chose its parameters could have looked at, unless `walk_forward`
+    says how they were chosen: `params` are then those that do not vary.
     """
 
     run: str
@@ -84,6 +131,8 @@ class Backtest:
     capacity: list[AccountSize] = field(default_factory=list)
     luck: Luck | None = None
     findings: list[Finding] = field(default_factory=list)
+    judged: Literal["in sample", "out of sample"] = "in sample"
+    walk_forward: WalkForward | None = None
     kind: Literal["backtest"] = "backtest"
 
 
@@ -91,7 +140,8 @@ class Backtest:
 class Trial:
     """One combination of a sweep and how it did on the very sessions it is chosen by; `rank` 1 has the best Sharpe.
 
-    `swept` names the parameters that vary. `plateau` is the median Sharpe of its neighbours in the grid over its own:
+    `deflated_sharpe` is the probability that its true Sharpe ratio is above what the luckiest of all trials of its family
+    would have. `swept` names the parameters that vary. `plateau` is the median Sharpe of its neighbours in the grid over its own:
     about 1 where the place hardly matters, far below on a spike. Metrics without a value are None.
     """
 
@@ -114,7 +164,47 @@ class Trial:
     plateau: float | None
     judged: Literal["in sample"] = "in sample"
     timeframe: str = "1d"
+    deflated_sharpe: Share | None = None
     kind: Literal["trial"] = "trial"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A sweep as a whole, and how much of its best combination (`best`, the parameters that vary) may be luck.
+
+    `trials` are all that were tried of this strategy on this universe, in this sweep and before it; the probabilities
+    are that the best one's true Sharpe ratio is above 0, and above `best_by_luck`, the annual one that the luckiest of so
+    many would have. `pbo` is the probability of backtest overfitting: in what share of `splits` of the history the best of
+    one half is below the middle of all in the other; `loss` in what share it loses there. `spa_p` is the p-value of
+    Hansen's test that nothing in the sweep beats the `benchmark` (None: cash). None where there is too little to say.
+    """
+
+    run: str
+    strategy: str
+    strategy_hash: str
+    params: dict[str, Any]
+    swept: dict[str, list[Any]]
+    combinations: int
+    refused: int
+    done: int
+    symbols: int
+    first: str
+    last: str
+    timeframe: str
+    best: dict[str, Any]
+    sharpe: float | None
+    trials: int
+    best_by_luck: float
+    probabilistic_sharpe: Share | None
+    deflated_sharpe: Share | None
+    pbo: Share | None
+    loss: Share | None
+    splits: int
+    spa_p: Share | None
+    samples: int
+    benchmark: str | None = None
+    judged: Literal["in sample"] = "in sample"
+    kind: Literal["sweep"] = "sweep"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,9 +26,9 @@ def sheet(record: Mapping[str, Any]) -> Sheet:
         judged=judged,
         facts=_facts(record, judged),
         groups=_groups(record["metrics"]),
-        luck=wording.luck(record["luck"]).splitlines() if record.get("luck") else (),
+        luck=wording.luck(record["luck"], judged).splitlines() if record.get("luck") else (),
         capacity=_capacity(record["capacity"]) if record.get("capacity") else None,
-        findings=[_finding(found) for found in record.get("findings", ())],
+        findings=[Figure(found["code"], found["code"], found["text"]) for found in record.get("findings", ())],
         notes=list(record["notes"]),
     )
 
@@ -48,6 +48,8 @@ def _facts(record: Mapping[str, Any], judged: str) -> list[Figure]:
         "equity": f"{cell('equity', record['equity'])} from {cell('cash', record['cash'])}",
         "run": f"{record['run']}, data {record['data_hash'][:12]}, strategy {record['strategy_hash'][:12]}",
     }
+    if record.get("walk_forward"):
+        texts["walk-forward"] = wording.walk_forward(record)
     return [Figure(name, name, text) for name, text in texts.items()]
 
 
@@ -75,8 +77,3 @@ def _capacity(sizes: Sequence[Mapping[str, Any]]) -> Table:
         [[cell(name, size[name]) for name in names] for size in sizes],
         right=range(len(names)),
     )
-
-
-def _finding(found: Mapping[str, Any]) -> Figure:
-    number, limit = cell("", found["number"]), cell("", found["limit"])
-    return Figure(found["code"], found["code"], f"{found['text']} ({number}; limit {limit})")

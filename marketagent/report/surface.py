@@ -55,15 +55,18 @@ class Grid:
         return float(np.quantile(known, _TOP)) if known else 0.0
 
 
-def sweep(grid: Grid, trials: Sequence[Trial]) -> Section:
-    """The surfaces of `grid`, and its best `trials` as a table."""
+def sweep(grid: Grid, trials: Sequence[Trial], *more: Table) -> Section:
+    """The surfaces of `grid`, its best `trials` as a table, and what `more` is to be told of it."""
     varied = [k for k, axis in enumerate(grid.axes) if len(axis.values) > 1]
     pairs = list(combinations(varied, 2))
     drawn: list[Chart | Heat] = [_heat(grid, across, up) for across, up in pairs[:PAIRS]]
     tried = f"{len(grid.sharpes):,} of {prod(len(axis.values) for axis in grid.axes):,} combinations were tried."
     left_out = f" {len(pairs) - PAIRS} more pairs of parameters are not drawn." if len(pairs) > PAIRS else ""
     return Section(
-        "Sweep", [*(drawn or [_line(grid, varied[0])]), _best(trials)], f"{tried} {_verdict(grid)}{left_out}", _JUDGED
+        "Sweep",
+        [*(drawn or [_line(grid, varied[0])]), _best(trials), *more],
+        f"{tried} {_verdict(grid)}{left_out}",
+        _JUDGED,
     )
 
 

@@ -5,7 +5,7 @@ one of the same name and symbol; but never before the store knew it: the first s
 close comes at or after its `known_at`.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +21,15 @@ OPINIONS = "opinions.duckdb"
 def read_opinions(home: Path, panel: Panel, *, known_at: datetime | None = None, timeout_s: float) -> dict[str, Signal]:
     """Every stored signal by name, laid over `panel`; what a model may have read about (contaminated) is left out.
 
+    A signal of which nothing is left abstains everywhere: a strategy that takes it finds it, here and where it trades.
     `known_at` leaves out what the store learned later.
     """
     until = None if known_at is None else known_at.astimezone(UTC).replace(tzinfo=None)
     with opened(home / OPINIONS, timeout_s=timeout_s) as con:
         rows = con.execute(
             """
-            SELECT name, symbol, session, known_at, value, confidence FROM signals
-            WHERE NOT contaminated AND symbol IN (SELECT unnest($symbols::VARCHAR[]))
+            SELECT name, symbol, session, known_at, value, confidence, contaminated FROM signals
+            WHERE symbol IN (SELECT unnest($symbols::VARCHAR[]))
               AND ($until::TIMESTAMP IS NULL OR known_at <= $until::TIMESTAMP)
             ORDER BY name, symbol, session, known_at
             """,
@@ -37,12 +38,28 @@ def read_opinions(home: Path, panel: Panel, *, known_at: datetime | None = None,
     column = {symbol: n for n, symbol in enumerate(panel.symbols)}
     closes = read_closes(home, panel, timeout_s=timeout_s) if rows else panel.sessions
     values: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for name, symbol, session, known_at, value, confidence in rows:
+    for name, symbol, session, known_at, value, confidence, contaminated in rows:
+        value_of, sure_of = values.setdefault(name, (np.full(panel.shape, np.nan), np.full(panel.shape, np.nan)))
+        if contaminated:
+            continue
         first = max(
             int(np.searchsorted(panel.sessions, np.datetime64(session))),
             int(np.searchsorted(closes, np.datetime64(known_at, "us"))),
         )
-        value_of, sure_of = values.setdefault(name, (np.full(panel.shape, np.nan), np.full(panel.shape, np.nan)))
         value_of[first:, column[symbol]] = np.nan if value is None else value
         sure_of[first:, column[symbol]] = np.nan if confidence is None else confidence
     return {name: Signal(value, sure) for name, (value, sure) in values.items()}
+
+
+def contaminated(home: Path, panel: Panel, first: date, *, timeout_s: float) -> dict[str, int]:
+    """How many contaminated opinions there are by name, of the symbols of `panel` from session `first` to its last."""
+    with opened(home / OPINIONS, timeout_s=timeout_s) as con:
+        rows = con.execute(
+            """
+            SELECT name, count(*) FROM signals
+            WHERE contaminated AND symbol IN (SELECT unnest($symbols::VARCHAR[])) AND session BETWEEN $first AND $last
+            GROUP BY name ORDER BY name
+            """,
+            {"symbols": list(panel.symbols), "first": first, "last": panel.days[-1].astype(object)},
+        ).fetchall()
+    return dict(rows)

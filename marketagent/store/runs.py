@@ -7,13 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from marketagent.backtest import Backtest
 from marketagent.errors import DiskError, UsageError
 from marketagent.panel import Sessions
 from marketagent.records import Backtest as BacktestRecord
-from marketagent.records import Decision
+from marketagent.records import Decision, Fold
 from marketagent.simulate import KINDS, Events
 from marketagent.store.connection import Connection
 from marketagent.store.database import opened
@@ -71,6 +69,18 @@ def write_backtest(
             )
 
 
+def write_folds(home: Path, folds: Sequence[Fold], *, timeout_s: float) -> None:
+    """Keep the windows of a walk-forward."""
+    kinds = dict.fromkeys(("train_first", "train_last", "first", "last"), "DATE")
+    kinds |= dict.fromkeys(("fold", "combinations"), "BIGINT")
+    kinds |= dict.fromkeys(("in_sample_sharpe", "sharpe", "total_return"), "DOUBLE")
+    columns: Columns = {name: (kind, [getattr(fold, name) for fold in folds]) for name, kind in kinds.items()}
+    columns["run"] = ("VARCHAR", [fold.run for fold in folds])
+    columns["params"] = ("VARCHAR", [json.dumps(fold.params) for fold in folds])
+    with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
+        con.insert("folds", columns)
+
+
 def copy_orders(home: Path, orders: Sequence[dict[str, Any]], *, timeout_s: float) -> None:
     """Bring the copy of the journal's `orders` up to date; an order that is there already is replaced."""
     if not orders:
@@ -101,20 +111,25 @@ def _some(result: Backtest, *names: str) -> Columns:
     return {name: columns[name] for name in names if name in columns}
 
 
-def _bars(session: str, ts: str, bars: Sessions) -> Columns:
-    """The columns that name bars: the session, and for bars within one, the instant they start at."""
-    days = {session: ("DATE", bars.astype("datetime64[D]").tolist())}
-    return days if bars.dtype == "datetime64[D]" else {**days, ts: ("TIMESTAMP", bars.tolist())}
+def _bars(session: str, ts: str, bars: Sessions, rows: Sequence[int] | None = None) -> Columns:
+    """The columns that name the bars in `rows`, by default all, -1 being none: the session, and for bars within one, the
+    instant they start at. As texts, each made once: there are many rows of each."""
+
+    def named(instants: Sessions) -> list[str | None]:
+        texts: list[str | None] = [*instants.astype(str).tolist(), None]
+        return texts[:-1] if rows is None else [texts[row] for row in rows]
+
+    days = {session: ("DATE", named(bars.astype("datetime64[D]")))}
+    return days if bars.dtype == "datetime64[D]" else {**days, ts: ("TIMESTAMP", named(bars))}
 
 
 def event_columns(result: Backtest) -> Columns:
     """Every event in order: the bar, the bar it was decided on, symbol, kind, quantity, price, commission."""
     events: Events = result.simulation.events
     panel = result.decisions.panel
-    decided = np.where(events.decided >= 0, panel.sessions[np.maximum(events.decided, 0)], np.datetime64("NaT"))
     return {
-        **_bars("session", "ts", panel.sessions[events.row]),
-        **_bars("decided", "decided_ts", decided),
+        **_bars("session", "ts", panel.sessions, events.row.tolist()),
+        **_bars("decided", "decided_ts", panel.sessions, events.decided.tolist()),
         "symbol": ("VARCHAR", [panel.symbols[n] for n in events.column.tolist()]),
         "kind": ("VARCHAR", [KINDS[kind] for kind in events.kind.tolist()]),
         "quantity": ("DOUBLE", events.quantity.tolist()),

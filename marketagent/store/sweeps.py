@@ -35,6 +35,7 @@ class Swept:
     fill: str
     fractional: bool
     data_hash: str
+    record: Mapping[str, Any]
 
 
 def write_sweep(
@@ -43,12 +44,13 @@ def write_sweep(
     """Keep a sweep and its `trials`: number in the grid, then parameters (``params``) and metrics by name."""
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
         con.execute(
-            f"INSERT INTO sweeps VALUES ({', '.join('?' * 19)})",
+            f"INSERT INTO sweeps VALUES ({', '.join('?' * 20)})",
             [
                 sweep.run, now.astimezone(UTC).replace(tzinfo=None), sweep.strategy, sweep.strategy_hash,
                 json.dumps(dict(sweep.params)), json.dumps({name: list(values) for name, values in sweep.swept.items()}),
                 sweep.combinations, sweep.refused, len(trials), list(sweep.symbols), sweep.first, sweep.last, sweep.timeframe,
                 sweep.cash, sweep.costs, sweep.slippage_bps, sweep.fill, sweep.fractional, sweep.data_hash,
+                json.dumps(dict(sweep.record)),
             ],
         )  # fmt: skip
         for start in range(0, len(trials), _AT_ONCE):

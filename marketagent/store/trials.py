@@ -5,12 +5,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from marketagent.luck import Moments
 from marketagent.store.database import opened
 from marketagent.store.runs import RUNS
+
+_AT_ONCE = 50_000  # trials in one statement: its columns travel as text
+NEAR = 0.25  # of a parameter's value: what is within is a neighbour
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +38,7 @@ class Trial:
     @property
     def family(self) -> str:
         """The same for every version and every parameter of a strategy, on one universe."""
-        return _family(self.strategy, self.symbols, self.timeframe)
+        return _family(self.strategy, tuple(self.symbols), self.timeframe)
 
     @property
     def key(self) -> str:
@@ -49,7 +54,8 @@ def record(home: Path, tried: Sequence[Trial], now: datetime, *, timeout_s: floa
     rows = {trial.key: trial for trial in tried}
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
         con.execute("DELETE FROM trials WHERE trial IN (SELECT unnest(?::VARCHAR[]))", [list(rows)])
-        con.insert("trials", _columns(rows, now))
+        for first in range(0, len(rows), _AT_ONCE):
+            con.insert("trials", _columns(dict(islice(rows.items(), first, first + _AT_ONCE)), now))
         found = con.execute(
             "SELECT sharpe FROM trials WHERE family = ? AND deviation > 0 ORDER BY trial", [tried[0].family]
         ).fetchall()
@@ -60,7 +66,7 @@ def latest(
     home: Path, strategy: str, symbols: Sequence[str], timeframe: str, most: int, *, timeout_s: float
 ) -> tuple[list[dict[str, Any]], int]:
     """The newest trials of a family, at most so many, and how many it has."""
-    family = _family(strategy, symbols, timeframe)
+    family = _family(strategy, tuple(symbols), timeframe)
     names = ("run", "strategy_hash", "params", "first", "last", "tried_at", "sharpe")
     with opened(home / RUNS, timeout_s=timeout_s) as con:
         found = con.execute(
@@ -71,8 +77,31 @@ def latest(
     return [dict(zip(names, row, strict=True)) for row in found], int(total)
 
 
-def _family(strategy: str, symbols: Sequence[str], timeframe: str) -> str:
-    return _digest(strategy, sorted(symbols), timeframe)
+def nearby(home: Path, trial: Trial, *, timeout_s: float) -> list[float]:
+    """The Sharpe ratios a bar of trials of the same code on the same sessions, whose parameters are nearly those of `trial`.
+
+    Nearly: some of its numbers are otherwise, none by more than a quarter of itself, and everything else is the same.
+    """
+    with opened(home / RUNS, timeout_s=timeout_s) as con:
+        found = con.execute(
+            """
+            SELECT params, sharpe FROM trials
+            WHERE family = ? AND strategy_hash = ? AND first = ? AND last = ? AND deviation > 0 ORDER BY trial
+            """,
+            [trial.family, trial.strategy_hash, trial.first, trial.last],
+        ).fetchall()
+    return [float(sharpe) for params, sharpe in found if _is_near(json.loads(params), trial.params)]
+
+
+def _is_near(params: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    differing = [name for name in own if params.get(name) != own[name]]
+    return bool(differing) and all(_is_close(params.get(name), own[name]) for name in differing)
+
+
+def _is_close(value: object, own: object) -> bool:
+    if isinstance(value, bool) or isinstance(own, bool):
+        return False
+    return isinstance(value, int | float) and isinstance(own, int | float) and abs(value - own) <= NEAR * abs(own)
 
 
 def _columns(rows: Mapping[str, Trial], now: datetime) -> dict[str, tuple[str, list[Any]]]:
@@ -90,6 +119,12 @@ def _columns(rows: Mapping[str, Trial], now: datetime) -> dict[str, tuple[str, l
         "returns": ("BIGINT", [trial.moments.count for trial in trials]),
         **{name: ("DOUBLE", [getattr(trial.moments, name) for trial in trials]) for name in numbers},
     }
+
+
+@lru_cache(maxsize=8)
+def _family(strategy: str, symbols: tuple[str, ...], timeframe: str) -> str:
+    """Remembered: all trials of a sweep have the same."""
+    return _digest(strategy, sorted(symbols), timeframe)
 
 
 def _digest(*parts: Any) -> str:

@@ -1,0 +1,315 @@
+"""The critic: what makes a backtest's result doubtful, each with the number that says so.
+
+A rule looks at one thing, and is silent where it cannot judge. None of them proves a result wrong, and a run without
+any finding is not proven right: they are the first questions that somebody would ask who did not want to believe it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marketagent.backtest import Backtest
+from marketagent.metrics import LEVEL, SESSIONS
+from marketagent.panel import Array
+from marketagent.records import Finding
+from marketagent.simulate import CLOSED, DIVIDEND, FILL, SPLIT
+
+LEAST_TRADES = 30  # round trips below which a mean says little
+MOST_OF_A_NAME = 0.5  # of the profit
+MOST_OF_A_SESSION = 0.25  # of the profit
+LONGEST_FALL = 0.5  # of the sessions, without a new high
+LONGEST_REST = 0.25  # of the sessions, without a position
+MOST_STALE = 0.01  # of the fills
+MOST_VOLUME = 0.05  # of a symbol's volume of the day
+MOST_MISSING = 0.02  # of a symbol's sessions between its first bar and its last
+LEAST_PLATEAU = 0.5  # of its own Sharpe ratio, by the median of the neighbours
+LEAST_NEIGHBOURS = 3
+FEWEST_NAMES = 3  # of which one can make too much
+GONE_A_YEAR = 0.02  # of the listed companies at the very least: acquired, bankrupt, taken private
+UNLIKELY = 0.05  # the chance that all are still there, below which somebody has chosen them afterwards
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the critic looks at: a run of an account that began with `cash` USD, and what its prices do not show.
+
+    `refused` are quarantined rows (symbol -> row of the panel -> reason), `contaminated` the stored opinions by name whose
+    author may have known what came after, `neighbours` the Sharpe ratios a bar of trials with nearly the same parameters.
+    """
+
+    result: Backtest
+    cash: float
+    refused: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    contaminated: Mapping[str, int] = field(default_factory=dict)
+    neighbours: Sequence[float] = ()
+
+    @property
+    def start(self) -> int:
+        """The first row of the panel that decides."""
+        return len(self.result.decisions.panel.sessions) - len(self.result.returns)
+
+    @property
+    def profit(self) -> float:
+        return float(self.result.simulation.equity[-1]) - self.cash
+
+    @property
+    def day_number(self) -> NDArray[np.int64]:
+        """(T - start,): which session of the run each bar belongs to, counted from 0."""
+        number = self.result.decisions.panel.session_number[self.start :]
+        return np.asarray(number - number[0])
+
+
+def findings(scene: Scene) -> list[Finding]:
+    """What is to be said against a run, in the order of the rules."""
+    return [found for rule in RULES for found in rule(scene)]
+
+
+def few_trades(scene: Scene) -> Iterator[Finding]:
+    """Fewer round trips than a mean needs."""
+    ended = scene.result.metrics["trades"] or 0.0
+    if ended < LEAST_TRADES:
+        trips = "1 round trip ended" if ended == 1 else f"{ended:,.0f} round trips ended"
+        yield Finding(
+            code="few_trades",
+            text=f"{trips}; fewer than {LEAST_TRADES} say little",
+            number=ended,
+            limit=LEAST_TRADES,
+        )
+
+
+def one_name(scene: Scene) -> Iterator[Finding]:
+    """One symbol of several makes most of the profit."""
+    run, panel = scene.result.simulation, scene.result.decisions.panel
+    by_name = profit_by_symbol(scene.result)
+    if scene.profit <= 0 or len(by_name) < FEWEST_NAMES:
+        return
+    best = int(np.argmax(by_name))
+    share = float(by_name[best]) / scene.profit
+    if share > MOST_OF_A_NAME:
+        rest = scene.profit - by_name[best]
+        traded = len(np.unique(run.events.column))
+        text = f"{panel.symbols[best]} alone made {by_name[best]:,.2f} of the {scene.profit:,.2f} USD"
+        yield Finding(
+            code="one_name",
+            text=f"{text}; the other {traded - 1:,} traded symbols {rest:,.2f}",
+            number=share,
+            limit=MOST_OF_A_NAME,
+        )
+
+
+def one_day(scene: Scene) -> Iterator[Finding]:
+    """One session makes much of the profit."""
+    if scene.profit <= 0:
+        return
+    equity = scene.result.simulation.equity
+    change = np.bincount(scene.day_number, weights=np.diff(equity, prepend=scene.cash))
+    best = int(np.argmax(change))
+    share = float(change[best]) / scene.profit
+    if share > MOST_OF_A_SESSION:
+        day = np.unique(scene.result.simulation.sessions.astype("datetime64[D]"))[best]
+        yield Finding(
+            code="one_day",
+            text=f"{day} alone made {change[best]:,.2f} of the {scene.profit:,.2f} USD",
+            number=share,
+            limit=MOST_OF_A_SESSION,
+        )
+
+
+def flat_stretch(scene: Scene) -> Iterator[Finding]:
+    """No new high for most of a run that is longer than a year."""
+    days = int(scene.day_number[-1]) + 1
+    below = scene.result.metrics["drawdown_days"] or 0.0
+    if days > SESSIONS and below / days > LONGEST_FALL:
+        yield Finding(
+            code="flat_stretch",
+            text=f"no new high of the equity for {below:,.0f} of {days:,} sessions",
+            number=below / days,
+            limit=LONGEST_FALL,
+        )
+
+
+def idle(scene: Scene) -> Iterator[Finding]:
+    """Long without any position, once it had one."""
+    run = scene.result.simulation
+    held = np.flatnonzero(run.exposure > LEVEL * np.abs(run.equity))
+    days = scene.day_number
+    if not len(held) or days[-1] < SESSIONS:
+        return
+    rests = np.diff(np.append(days[held], days[-1] + 1)) - 1
+    longest = int(np.argmax(rests))
+    share = float(rests[longest]) / float(days[-1] + 1)
+    if share > LONGEST_REST:
+        since = run.sessions[held[longest]].astype("datetime64[D]")
+        yield Finding(
+            code="idle",
+            text=f"no position for {int(rests[longest]):,} of {days[-1] + 1:,} sessions after {since}",
+            number=share,
+            limit=LONGEST_REST,
+        )
+
+
+def stale_fills(scene: Scene) -> Iterator[Finding]:
+    """Fills at prices at which perhaps nobody traded: no volume, a bar that only repeats the close before, a last price."""
+    events, raw = scene.result.simulation.events, scene.result.decisions.panel.raw
+    filled = (events.kind == FILL) | (events.kind == CLOSED)
+    if not filled.any():
+        return
+    at = events.row[filled], events.column[filled]
+    before = np.where(at[0] > 0, raw.close[at[0] - 1, at[1]], np.nan)
+    repeated = (raw.high[at] == raw.low[at]) & (raw.close[at] == before)
+    stale = (raw.volume[at] == 0) | repeated | (events.kind[filled] == CLOSED)
+    share = float(stale.mean())
+    if share > MOST_STALE:
+        yield Finding(
+            code="stale_fills",
+            text=f"{int(stale.sum()):,} of {len(stale):,} fills at a price that nobody may have traded at: a bar without volume,"
+            " one that repeats the close before, or the last price of a symbol that is gone",
+            number=share,
+            limit=MOST_STALE,
+        )
+
+
+def large_fills(scene: Scene) -> Iterator[Finding]:
+    """Fills that are much of a symbol's volume of the day."""
+    panel, events = scene.result.decisions.panel, scene.result.simulation.events
+    filled = events.kind == FILL
+    if not filled.any():
+        return
+    day, width = panel.session_number, panel.shape[1]
+    firsts = np.flatnonzero(np.diff(day, prepend=-1))
+    volume = np.add.reduceat(np.nan_to_num(panel.raw.volume), firsts)
+    place = day[events.row[filled]] * width + events.column[filled]
+    traded = np.bincount(place, weights=np.abs(events.quantity[filled]), minlength=volume.size).reshape(volume.shape)
+    share = np.divide(traded, volume, out=np.zeros_like(traded), where=volume > 0)
+    worst = np.unravel_index(int(np.argmax(share)), share.shape)
+    if share[worst] > MOST_VOLUME:
+        name, session = panel.symbols[int(worst[1])], panel.days[firsts[worst[0]]]
+        orders = int(np.count_nonzero(share > MOST_VOLUME))
+        more = f"{orders:,} of {np.count_nonzero(traded):,} times more than {MOST_VOLUME:.0%} of a day's volume"
+        yield Finding(
+            code="large_fills",
+            text=f"{more} was traded, at most {share[worst]:.1%} ({name} on {session})",
+            number=float(share[worst]),
+            limit=MOST_VOLUME,
+        )
+
+
+def parameter_spike(scene: Scene) -> Iterator[Finding]:
+    """Parameters nearby did much worse."""
+    returns = scene.result.returns
+    deviation = float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0
+    own = float(np.mean(returns)) / deviation if deviation else 0.0
+    if own <= 0 or len(scene.neighbours) < LEAST_NEIGHBOURS:
+        return
+    plateau = float(np.median(scene.neighbours)) / own
+    if plateau < LEAST_PLATEAU:
+        yield Finding(
+            code="parameter_spike",
+            text=f"{len(scene.neighbours):,} trials with parameters nearby had {plateau:.0%} of its sharpe in the middle",
+            number=plateau,
+            limit=LEAST_PLATEAU,
+        )
+
+
+def data_gaps(scene: Scene) -> Iterator[Finding]:
+    """A symbol lacks sessions between its first bar and its last."""
+    panel = scene.result.decisions.panel
+    firsts = np.flatnonzero(np.diff(panel.session_number[scene.start :], prepend=-1)) + scene.start
+    has = np.logical_or.reduceat(panel.has_bar, firsts)
+    length = len(has)
+    alive = has.any(axis=0)
+    first, last = has.argmax(axis=0), length - 1 - has[::-1].argmax(axis=0)
+    lives = np.where(alive, last - first + 1, 0)
+    missing = lives - has.sum(axis=0)
+    share = np.divide(missing, lives, out=np.zeros(len(lives)), where=lives > 0)
+    worst = int(np.argmax(share))
+    if share[worst] > MOST_MISSING:
+        lacking = int(np.count_nonzero(share > MOST_MISSING))
+        yield Finding(
+            code="data_gaps",
+            text=f"{lacking:,} of {len(lives):,} symbols lack more than {MOST_MISSING:.0%} of their sessions;"
+            f" {panel.symbols[worst]} lacks {missing[worst]:,} of {lives[worst]:,}",
+            number=float(share[worst]),
+            limit=MOST_MISSING,
+        )
+
+
+def quarantined(scene: Scene) -> Iterator[Finding]:
+    """Refused rows within the run, where there is no bar instead."""
+    rows = {name: [t for t in reasons if t >= scene.start] for name, reasons in scene.refused.items()}
+    counts = {name: len(kept) for name, kept in rows.items() if kept}
+    if counts:
+        total, most = sum(counts.values()), max(counts, key=lambda name: counts[name])
+        bars = "1 bar was refused and is" if total == 1 else f"{total:,} bars were refused and are"
+        yield Finding(
+            code="quarantined",
+            text=f"{bars} missing, most of {most} (ma sql 'from quarantine')",
+            number=float(total),
+            limit=0.0,
+        )
+
+
+def survivorship(scene: Scene) -> Iterator[Finding]:
+    """So many symbols over so long, and every one still trades: they were chosen by somebody who knew that."""
+    panel = scene.result.decisions.panel
+    seen = panel.has_bar[scene.start :].any(axis=0)
+    gone = scene.result.decisions.panel.session_number[-1] - panel.session_number[np.maximum(panel.last_bar[-1], 0)]
+    symbols, years = int(np.count_nonzero(seen)), float(scene.day_number[-1] + 1) / SESSIONS
+    if (gone[seen] >= _RECENT).any():
+        return
+    chance = float((1 - GONE_A_YEAR) ** (symbols * years))
+    if chance < UNLIKELY:
+        expected = symbols * (1 - (1 - GONE_A_YEAR) ** years)
+        yield Finding(
+            code="survivorship",
+            text=f"all {symbols:,} symbols still trade after {years:.1f} years, where at least {expected:,.0f} would be gone:"
+            " they were chosen afterwards",
+            number=chance,
+            limit=UNLIKELY,
+        )
+
+
+def contaminated(scene: Scene) -> Iterator[Finding]:
+    """Opinions that the strategy uses are left out here, and will not be where it trades."""
+    used = {name: count for name, count in scene.contaminated.items() if name in scene.result.decisions.signals}
+    if used:
+        total, most = sum(used.values()), max(used, key=lambda name: used[name])
+        opinions = f"{total:,} stored opinions" if total > 1 else "1 stored opinion"
+        yield Finding(
+            code="contaminated",
+            text=f"{opinions} may have known what came after and are left out, most of {most}: this is not what will trade",
+            number=float(total),
+            limit=0.0,
+        )
+
+
+def profit_by_symbol(result: Backtest) -> Array:
+    """(N,) USD that each symbol made: what came in for it less what went out, and what is still held at its last price.
+
+    Adds up to the account's profit, but for what lending cost.
+    """
+    run, panel = result.simulation, result.decisions.panel
+    events = run.events
+    value = events.quantity * events.price
+    cash = np.select([events.kind == SPLIT, events.kind == DIVIDEND], [0.0, value], -value - events.commission)
+    earned = np.bincount(events.column, weights=cash, minlength=panel.shape[1])
+    return np.asarray(earned + run.shares * panel.mark[-1])
+
+
+_RECENT = 5  # sessions: whoever has a bar in them still trades
+RULES: tuple[Callable[[Scene], Iterator[Finding]], ...] = (
+    few_trades,
+    one_name,
+    one_day,
+    flat_stretch,
+    idle,
+    stale_fills,
+    large_fills,
+    parameter_spike,
+    data_gaps,
+    quarantined,
+    survivorship,
+    contaminated,
+)

@@ -1,0 +1,87 @@
+"""What a sweep's best combination is worth: the ledger of trials, deflation, overfitting, superiority over a benchmark."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marketagent import luck
+from marketagent.records import Sweep
+from marketagent.scoring import SEED
+from marketagent.store.trials import Trial, record
+from marketagent.sweeping import Sweeping
+
+
+def entered(
+    home: Path, run: str, swept: Sweeping, numbers: Iterable[int], now: datetime, *, timeout_s: float
+) -> list[float]:
+    """Write the combinations with these `numbers` down as trials; returns the Sharpe ratios a bar of all of their family."""
+    by_number, ground = dict(swept.plan.strategies), swept.sweep.ground
+    first, last = str(ground.panel.days[ground.start]), str(ground.panel.days[-1])
+    tried = [
+        Trial(
+            run=run,
+            strategy=swept.loaded.name,
+            strategy_hash=swept.loaded.hash,
+            params=by_number[number].params(),
+            symbols=ground.panel.symbols,
+            timeframe=ground.panel.timeframe,
+            first=first,
+            last=last,
+            moments=swept.tally.moments(number),
+        )
+        for number in sorted(numbers)
+    ]
+    return record(home, tried, now, timeout_s=timeout_s) if tried else []
+
+
+def judged(run: str, swept: Sweeping, family: list[float]) -> Sweep:
+    """The record of a sweep: what was tried, what was best, and what is left of that after all `family` trials."""
+    ground, done, ranked = swept.sweep.ground, swept.sweep.done, swept.ranked
+    by_number, by_luck = dict(swept.plan.strategies), luck.hurdle(family)
+    best = swept.tally.moments(ranked[0]) if ranked else None
+    return Sweep(
+        run=run,
+        strategy=swept.loaded.name,
+        strategy_hash=swept.loaded.hash,
+        params=swept.params,
+        swept={axis.name: list(axis.values) for axis in swept.axes if axis.name in swept.swept},
+        combinations=swept.combinations,
+        refused=swept.plan.refused,
+        done=len(done),
+        symbols=len(ground.panel.symbols),
+        first=str(ground.panel.days[ground.start]),
+        last=str(ground.panel.days[-1]),
+        timeframe=ground.panel.timeframe,
+        best=swept.varied(by_number[ranked[0]].params()) if ranked else {},
+        sharpe=done[ranked[0]]["sharpe"] if ranked else None,
+        trials=len(family),
+        best_by_luck=by_luck * swept.a_year**0.5,
+        probabilistic_sharpe=None if best is None else luck.probabilistic_sharpe(best, 0.0),
+        deflated_sharpe=None if best is None else luck.probabilistic_sharpe(best, by_luck),
+        benchmark=None if swept.benchmark is None else swept.benchmark[0],
+        **_over_all(swept),
+    )
+
+
+def _over_all(swept: Sweeping) -> dict[str, Any]:
+    """What only all combinations together can say."""
+    overfitting = import_module("marketagent.robustness.overfitting").overfitting
+    superiority = import_module("marketagent.robustness.superiority").superiority
+    tally = swept.tally
+    rows = np.sort([tally.place[number] for number in swept.sweep.done]).astype(np.int64)
+    sums, squares = (
+        (tally.sums, tally.squares) if len(rows) == len(tally.sums) else (tally.sums[rows], tally.squares[rows])
+    )
+    fitted = overfitting(tally.counts, sums, squares)
+    better = superiority(sums, None if swept.benchmark is None else swept.benchmark[1], seed=SEED)
+    return {
+        "pbo": None if fitted is None else fitted.pbo,
+        "loss": None if fitted is None else fitted.loss,
+        "splits": 0 if fitted is None else fitted.splits,
+        "spa_p": None if better is None else better.p,
+        "samples": 0 if better is None else better.samples,
+    }

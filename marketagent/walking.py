@@ -1,0 +1,183 @@
+"""A walk-forward from the store to its record: the grid, one account a combination, what was chosen where, and the run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marketagent import grid, metrics, show, sweeping
+from marketagent.backtest import Backtest
+from marketagent.catalog import Loaded, blame
+from marketagent.costs import Costs
+from marketagent.decision import Decisions, decide
+from marketagent.errors import UsageError
+from marketagent.grid import Axis
+from marketagent.panel import Panel
+from marketagent.records import Backtest as BacktestRecord
+from marketagent.records import Fold as FoldRecord
+from marketagent.records import WalkForward
+from marketagent.robustness import walk
+from marketagent.robustness.walk import Asked, Fold
+from marketagent.scoring import View, start_row
+from marketagent.store.trials import Trial
+from marketagent.sweeping import Sweeping
+
+# Sessions from a decision to the first return that it earns, by how it is filled: what --purge is by itself.
+_AHEAD = {"next-open": 1, "next-close": 2, "same-close": 1}
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What was chosen for each of the `folds`, its Sharpe ratio a bar in training, and the `decisions` of all of them.
+
+    `swept` has the combinations; `start` is the first row that is traded.
+    """
+
+    asked: Asked
+    swept: Sweeping
+    folds: Sequence[Fold]
+    chosen: Sequence[int]
+    sharpes: Sequence[float]
+    decisions: Decisions
+
+    @property
+    def start(self) -> int:
+        return self.folds[0].test[0]
+
+    @property
+    def numbers(self) -> list[int]:
+        """Those of all combinations."""
+        return [number for number, _ in self.swept.plan.strategies]
+
+    def trial(self, trial: Trial) -> Trial:
+        """`trial`, the one of the whole run, with the parameters that tell it from another walk-forward."""
+        asked = {"walk_forward": self.asked.text, "purge": self.asked.purge, "embargo": self.asked.embargo}
+        return replace(trial, params={**self.swept.params, **asked, "grid": self._grid})
+
+    def labelled(self, record: BacktestRecord) -> BacktestRecord:
+        """`record` as one that is judged out of sample."""
+        inside = float(np.mean(self.sharpes)) * self.swept.a_year**0.5
+        sharpe = record.metrics.get("sharpe")
+        return replace(
+            record,
+            params=self.swept.params,
+            judged="out of sample",
+            walk_forward=WalkForward(
+                lengths=self.asked.text,
+                purge=self.asked.purge,
+                embargo=self.asked.embargo,
+                folds=len(self.folds),
+                combinations=len(self.numbers),
+                grid=self._grid,
+                in_sample_sharpe=inside,
+                efficiency=sharpe / inside if sharpe is not None and inside > 0 else None,
+            ),
+        )
+
+    def records(self, run: str, result: Backtest) -> list[FoldRecord]:
+        """Each window, and how it went in `result`, the backtest of the decisions."""
+        days, by_number, a_year = self.decisions.panel.days, dict(self.swept.plan.strategies), self.swept.a_year
+        found = []
+        for k, (fold, number) in enumerate(zip(self.folds, self.chosen, strict=True)):
+            returns = result.returns[fold.test[0] - self.start : fold.test[1] - self.start]
+            found.append(
+                FoldRecord(
+                    run=run,
+                    fold=k + 1,
+                    strategy=self.swept.loaded.name,
+                    train_first=str(days[fold.train[0][0]]),
+                    train_last=str(days[fold.train[-1][1] - 1]),
+                    first=str(days[fold.test[0]]),
+                    last=str(days[fold.test[1] - 1]),
+                    params=by_number[number].params(),
+                    swept=self.swept.swept,
+                    combinations=len(self.numbers),
+                    in_sample_sharpe=self.sharpes[k] * a_year**0.5,
+                    sharpe=metrics.sharpe(returns, periods=a_year),
+                    total_return=metrics.total_return(returns),
+                )
+            )
+        return found
+
+    @property
+    def _grid(self) -> dict[str, list[Any]]:
+        return {axis.name: list(axis.values) for axis in self.swept.axes if len(axis.values) > 1}
+
+
+def asked(text: str | None, purge: int | None, embargo: int | None, fill: str) -> Asked | None:
+    """What the options ask for, None without ``--walk-forward``; raises UsageError."""
+    if text is None:
+        for option, value in (("--purge", purge), ("--embargo", embargo)):
+            if value is not None:
+                raise UsageError(f"{option} is of --walk-forward, which is not there")
+        return None
+    return walk.asked(text, _AHEAD[fill] if purge is None else purge, embargo or 0)
+
+
+def grid_of(loaded: Loaded, texts: Mapping[str, str]) -> list[Axis]:
+    """The grid that ``--set`` spells, or, where it has no ranges, one of what the strategy declares, said on stderr.
+
+    Raises UsageError for a range of ``band``, which one account has one of.
+    """
+    axes = grid.axes(loaded.kind, texts)
+    if any(len(axis.values) > 1 for axis in axes):
+        if any(axis.name == "band" and len(axis.values) > 1 for axis in axes):
+            raise UsageError("--set band has several values; one account trades a walk-forward, with one band")
+        return axes
+    own = grid.declared(loaded.kind, texts)
+    tried = [f"{axis.name}={','.join(map(str, axis.values))}" for axis in own if len(axis.values) > 1]
+    show.say(f"no ranges are given; refits {' '.join(tried) or 'nothing: the strategy has no parameters of its own'}")
+    return [*axes, *own]
+
+
+def walked(
+    home: Path,
+    loaded: Loaded,
+    axes: Sequence[Axis],
+    panel: Panel,
+    view: View,
+    costs: Costs,
+    cash: float,
+    asked: Asked,
+    *,
+    first: date | None,
+    fill: str,
+    fractional: bool,
+    timeout_s: float,
+) -> Walked:
+    """Play every combination once, choose for each window, and put the decisions together.
+
+    Raises NoData where the history is too short for a test window, and an interruption.
+    """
+    start = start_row(panel, first)
+    folds = walk.folds(panel.days, start, asked)
+    swept = sweeping.prepared(
+        home, loaded, axes, panel, view, costs, cash, first=first, fill=fill, fractional=fractional,
+        timeout_s=timeout_s, edges=walk.edges_of(folds, start, len(panel.sessions)),
+    )  # fmt: skip
+    if interruption := swept.work():
+        raise interruption
+    chosen, sharpes = _choices(swept, folds, start)
+    by_number, sweep = dict(swept.plan.strategies), swept.sweep
+    with blame(loaded.file, loaded.kind):
+        decisions = walk.stitched(
+            sweep.ground.panel, folds, chosen, lambda number: decide(by_number[number], panel, sweep.opinions)
+        )
+    return Walked(asked, swept, folds, chosen, sharpes, decisions)
+
+
+def _choices(swept: Sweeping, folds: Sequence[Fold], start: int) -> tuple[list[int], list[float]]:
+    """For each fold the number of the combination that is best in training, and its Sharpe ratio a bar there."""
+    tally = swept.tally
+    numbers = list(tally.place)
+    chosen, found = [], []
+    for fold in folds:
+        blocks = fold.blocks(tally.edges, start)
+        sharpes = tally.sharpes(blocks)
+        best = walk.best_of(sharpes, tally.squares @ blocks.astype(np.float64))
+        chosen.append(numbers[best])
+        found.append(float(sharpes[best]))
+    return chosen, found

@@ -1,0 +1,254 @@
+"""The critic: a clean run says nothing, and each rule has a run that it alone, or it first, has something against."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from markets import panel_of, random_market
+from test_costing import ma
+
+from marketagent import critic, init
+from marketagent.backtest import Backtest, backtest
+from marketagent.costs import Costs, parse
+from marketagent.critic import Scene, findings, profit_by_symbol
+from marketagent.decision import decide
+from marketagent.luck import Moments
+from marketagent.panel import Array, Panel
+from marketagent.signals import Signal
+from marketagent.store.trials import Trial, nearby, record
+from marketagent.strategy import Opinions, Strategy
+
+NAN = np.nan
+NOW = datetime(2026, 11, 24, 21, 0, tzinfo=UTC)
+CASH = 100_000.0
+LENGTH, WIDTH = 600, 8
+
+
+class Told(Strategy):
+    """Does what the test says."""
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        return dict(opinions)
+
+
+def market(seed: int = 7) -> Panel:
+    """Eight symbols over 600 sessions that rise a little and swing a lot; bars with a range, and volume for everybody."""
+    rng = np.random.default_rng(seed)
+    close = 50 * np.exp(np.cumsum(rng.normal(0.0012, 0.012, (LENGTH, WIDTH)), axis=0))
+    opened = close * np.exp(rng.normal(0, 0.002, close.shape))
+    panel = panel_of(np.round(close, 4), opens=np.round(opened, 4))
+    raw = replace(panel.raw, high=panel.raw.high * 1.001, volume=np.full(close.shape, 1e6))
+    return replace(panel, raw=raw)
+
+
+def rotation() -> Array:
+    """Four of the eight are held at any time, and each for 40 sessions: 4 groups take turns."""
+    turn = np.arange(LENGTH)[:, None] // 20
+    return np.where((turn + np.arange(WIDTH)) % 4 < 2, 1.0, -1.0)
+
+
+def run_of(panel: Panel, value: Array, costs: Costs | None = None, cash: float = CASH, start: int = 0) -> Backtest:
+    decisions = decide(Told(), panel, {"told": Signal(value)})
+    return backtest(decisions, costs or parse("ibkr-fixed"), cash, start=start)
+
+
+def codes(scene: Scene) -> list[str]:
+    return [found.code for found in findings(scene)]
+
+
+def test_a_clean_run_has_no_findings() -> None:
+    result = run_of(market(), rotation())
+    assert result.metrics["trades"] is not None
+    assert result.metrics["trades"] > 50
+    assert result.simulation.equity[-1] > CASH
+    own = float(np.mean(result.returns) / np.std(result.returns, ddof=1))
+    assert findings(Scene(result, CASH, neighbours=[0.9 * own, own, 0.8 * own])) == []
+
+
+def test_a_clean_run_from_later_on_has_none_either() -> None:
+    assert codes(Scene(run_of(market(), rotation(), start=50), CASH)) == []
+
+
+def few_trades() -> Scene:
+    value = np.full((LENGTH, WIDTH), NAN)
+    value[::200], value[100::200] = 1.0, -1.0
+    return Scene(run_of(market(), value), CASH)
+
+
+def one_name() -> Scene:
+    panel = market()
+    growing = panel.raw.close[:, :1] * np.exp(0.004 * np.arange(LENGTH))[:, None]
+    close = np.hstack([growing, panel.raw.close[:, 1:]])
+    panel = replace(
+        panel, raw=replace(panel.raw, close=close, open=close * 1.001, high=close * 1.002, low=close * 0.999)
+    )
+    return Scene(run_of(panel, rotation()), CASH)
+
+
+def one_day() -> Scene:
+    panel = market(3)
+    jump = np.where(np.arange(LENGTH) >= 300, 1.6, 1.0)[:, None]
+    raw = replace(panel.raw, **{name: getattr(panel.raw, name) * jump for name in ("open", "high", "low", "close")})
+    return Scene(run_of(replace(panel, raw=raw), rotation()), CASH)
+
+
+def flat_stretch() -> Scene:
+    panel = market()
+    back = np.where(np.arange(LENGTH) < 150, 1.0, 0.35)[:, None]
+    raw = replace(panel.raw, **{name: getattr(panel.raw, name) * back for name in ("open", "high", "low", "close")})
+    return Scene(run_of(replace(panel, raw=raw), rotation()), CASH)
+
+
+def idle() -> Scene:
+    value = rotation()
+    value[200:400] = -1.0
+    return Scene(run_of(market(5), value), CASH)
+
+
+def stale_fills() -> Scene:
+    panel = market()
+    volume = panel.raw.volume.copy()
+    volume[100::3] = 0
+    return Scene(run_of(replace(panel, raw=replace(panel.raw, volume=volume)), rotation()), CASH)
+
+
+def repeated_bars() -> Scene:
+    panel, before = market(), market().raw.close
+    still = np.zeros(panel.shape, dtype=bool)
+    still[21::40] = True  # the session after a turn, on which it is filled
+    raw = {name: np.where(still, np.roll(before, 1, axis=0), getattr(panel.raw, name)) for name in vars(panel.raw)}
+    return Scene(
+        run_of(replace(panel, raw=replace(panel.raw, **{**raw, "volume": panel.raw.volume})), rotation()), CASH
+    )
+
+
+def large_fills() -> Scene:
+    return Scene(run_of(market(), rotation(), cash=200e6), 200e6)
+
+
+def parameter_spike() -> Scene:
+    result = run_of(market(), rotation())
+    own = float(np.mean(result.returns) / np.std(result.returns, ddof=1))
+    return Scene(result, CASH, neighbours=[0.3 * own, -own, 0.45 * own])
+
+
+def data_gaps() -> Scene:
+    panel = market()
+    raw = {name: getattr(panel.raw, name).copy() for name in vars(panel.raw)}
+    for values in raw.values():
+        values[300:315, 2] = NAN
+    return Scene(run_of(replace(panel, raw=replace(panel.raw, **raw)), rotation()), CASH)
+
+
+def quarantined() -> Scene:
+    return Scene(run_of(market(), rotation()), CASH, refused={"S01": {40: "low 0 is not above 0"}})
+
+
+def survivorship() -> Scene:
+    panel, wide = market(), 100
+    raw = replace(panel.raw, **{name: np.tile(getattr(panel.raw, name), (1, wide)) for name in vars(panel.raw)})
+    names = tuple(f"S{n:03}" for n in range(WIDTH * wide))
+    actions = {"split": np.tile(panel.split, (1, wide)), "dividend": np.tile(panel.dividend, (1, wide))}
+    many = replace(panel, symbols=names, raw=raw, **actions)
+    return Scene(run_of(many, np.tile(rotation(), (1, wide)), cash=50e6), 50e6)
+
+
+def contaminated() -> Scene:
+    return Scene(run_of(market(), rotation()), CASH, contaminated={"told": 3, "unused": 9})
+
+
+CASES: dict[str, tuple[Callable[[], Scene], str, float]] = {
+    "few_trades": (few_trades, "24 round trips ended", 24),
+    "one_name": (one_name, "S00 alone made", 0.5),
+    "one_day": (one_day, "2014-02-26 alone made", 0.25),
+    "flat_stretch": (flat_stretch, "no new high of the equity for 4", 0.5),
+    "idle": (idle, "no position for 200 of 600 sessions", 200 / 600),
+    "stale_fills": (stale_fills, "of 2", 0.01),
+    "large_fills": (large_fills, "more than 5% of a day's volume", 0.05),
+    "parameter_spike": (parameter_spike, "3 trials with parameters nearby had 30% of its sharpe", 0.3),
+    "data_gaps": (data_gaps, "1 of 8 symbols lack more than 2% of their sessions; S02 lacks 15 of 600", 15 / 600),
+    "quarantined": (quarantined, "1 bar was refused and is missing", 1),
+    "survivorship": (survivorship, "all 800 symbols still trade after 2.4 years, where at least 38 would be gone", 0),
+    "contaminated": (contaminated, "3 stored opinions may have known what came after", 3),
+}
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_each_rule_has_a_run_that_it_speaks_up_on_with_its_number(code: str) -> None:
+    build, text, number = CASES[code]
+    scene = build()
+    found = {finding.code: finding for finding in findings(scene)}
+    assert list(found) == [code]
+    assert text in found[code].text
+    assert found[code].number == pytest.approx(number, abs=1e-9) or found[code].number > number
+    quiet = Scene(scene.result, scene.cash)
+    assert code in codes(quiet) or code in ("parameter_spike", "quarantined", "contaminated")
+
+
+def test_every_rule_is_tried() -> None:
+    assert set(CASES) == {rule.__name__ for rule in critic.RULES}
+
+
+def test_a_fill_at_a_bar_that_repeats_the_close_before_is_stale() -> None:
+    assert "stale_fills" in codes(repeated_bars())
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_the_symbols_made_adds_up_to_the_profit(seed: int) -> None:
+    panel = random_market(seed)
+    rng = np.random.default_rng(seed)
+    value = np.where(rng.random(panel.shape) < 0.3, rng.uniform(-1, 1, panel.shape), NAN)
+    decisions = decide(Told(long_only=False), panel, {"told": Signal(value)})
+    result = backtest(decisions, parse("ibkr-fixed", slippage_bps=5, borrow_rate=0.03, margin_rate=0.05), CASH)
+    profit = result.simulation.equity[-1] - CASH
+    assert profit_by_symbol(result).sum() - result.simulation.lent.sum() == pytest.approx(profit, rel=1e-9, abs=1e-6)
+
+
+def test_nothing_can_be_said_of_a_run_without_a_trade() -> None:
+    assert codes(Scene(run_of(market(), np.full((LENGTH, WIDTH), NAN)), CASH)) == ["few_trades"]
+
+
+def trial(params: dict[str, object], sharpe: float, first: str = "2013-01-02") -> Trial:
+    return Trial(
+        run="r",
+        strategy="sma_cross",
+        strategy_hash="h",
+        params=params,
+        symbols=["AAA"],
+        timeframe="1d",
+        first=first,
+        last="2014-12-31",
+        moments=Moments(500, sharpe, 1.0, 0.0, 3.0),
+    )
+
+
+def test_neighbours_are_trials_on_the_same_sessions_whose_numbers_differ_by_a_quarter_at_most(tmp_path: Path) -> None:
+    home, own = tmp_path, {"fast": 20, "slow": 100, "sizing": "equal", "long_only": True}
+    init.init(home, NOW)
+    others = [
+        trial({**own, "fast": 25}, 0.01),
+        trial({**own, "slow": 75, "fast": 15}, 0.02),
+        trial({**own, "fast": 26}, 0.3),
+        trial({**own, "sizing": "score"}, 0.4),
+        trial({**own, "long_only": False}, 0.5),
+        trial({**own, "fast": 21}, 0.6, first="2013-01-03"),
+    ]
+    record(home, [trial(own, 0.05), *others], NOW, timeout_s=5)
+    assert sorted(nearby(home, trial(own, 0.05), timeout_s=5)) == [0.01, 0.02]
+
+
+def test_a_backtest_prints_and_keeps_what_is_to_be_said_against_it(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    ma(home, "init")
+    ma(home, "fetch", "--source", "sample", "AAPL")
+    found = ma(home, "backtest", "--strategy", "buy_and_hold")["findings"]
+    assert isinstance(found, list)
+    assert found[0] == {
+        "code": "few_trades",
+        "text": "0 round trips ended; fewer than 30 say little",
+        "number": 0.0,
+        "limit": 30,
+    }
