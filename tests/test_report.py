@@ -21,6 +21,7 @@ from marketagent.decision import Decisions, decide
 from marketagent.errors import DiskError, UsageError
 from marketagent.grid import Axis, plateaus
 from marketagent.panel import Array, Panel
+from marketagent.records import Fold
 from marketagent.report import money, sections, study, surface
 from marketagent.report.attribution import NOBODY, by_signal, gains
 from marketagent.report.figures import sheet
@@ -228,6 +229,19 @@ def test_findings_stand_in_the_page_with_their_numbers() -> None:
     assert isinstance(table, Table)
     assert table.rows == [["few-trades", "3", "30", "too few trades to tell"]]
     assert study.findings(RECORD).note == "none"
+
+
+def test_the_windows_of_a_walk_forward_are_out_of_sample() -> None:
+    fold = Fold(
+        run="r", fold=1, strategy="mine", train_first="2010-01-04", train_last="2012-12-28", first="2013-01-02",
+        last="2013-12-31", params={"fast": 5, "slow": 50}, swept=["fast"], combinations=4, in_sample_sharpe=1.5, sharpe=None,
+        total_return=-0.125,
+    )  # fmt: skip
+    section = study.folds([fold])
+    table = section.parts[0]
+    assert isinstance(table, Table)
+    assert section.judged == "out of sample"
+    assert table.rows == [["1", "2010-01-04 .. 2012-12-28", "2013-01-02 .. 2013-12-31", "5", "1.500", "–", "-12.5%"]]
 
 
 @pytest.mark.parametrize(

@@ -75,17 +75,11 @@ def test_everything_is_drawn_and_nothing_is_asked_of_anybody(
             assert chart["said"], chart
         assert seen.overflow == 0
         headings = seen.page.eval_on_selector_all("h2", "all => all.map(each => each.textContent)")
+        seen.page.select_option("select", label="IBM")  # whose fills are shown
+        assert (seen.charts[-1]["title"], seen.charts[-1]["said"][:8]) == ("IBM: fills on price", "IBM with")
         assert ",".join(heading.removesuffix(" in sample") for heading in headings) == SECTIONS
         assert "Equity in sample" in headings
         assert (seen.complaints, seen.asked) == ([], [report.as_uri()])
-
-
-def test_a_reader_picks_the_symbol_whose_fills_are_shown(chromium: Browser, report: Path) -> None:
-    with opened(chromium, report, 1280, 900) as seen:
-        seen.page.select_option("select", label="IBM")
-        chart = seen.charts[-1]
-        assert (chart["title"], chart["said"][:8]) == ("IBM: fills on price", "IBM with")
-        assert seen.complaints == []
 
 
 def test_on_paper_all_of_it_is_there_and_no_page_is_empty(chromium: Browser, report: Path, tmp_path: Path) -> None:
@@ -125,14 +119,6 @@ def test_a_sweep_shows_its_surface_and_its_best_combination_in_sample(chromium: 
         assert "Chosen: fast=20, slow=40, with the highest Sharpe ratio" in seen.page.inner_text("main")
         assert "chosen and judged in sample, of 9 combinations" in seen.page.inner_text("main")
         assert (seen.complaints, seen.asked) == ([], [path.as_uri()])
-
-
-def test_a_walk_forward_shows_its_windows_and_is_out_of_sample(chromium: Browser, home: Path) -> None:
-    path = made(home, "walk.html", "--set", "fast=10,20", "--walk-forward", "3y/2y", "--format", "ndjson")
-    with opened(chromium, path, 390, 844) as seen:
-        rows = seen.page.locator("section:has(h2:text('Walk-forward')) tbody tr").count()
-        assert (rows, seen.page.inner_text(".judged >> nth=0")) == (3, "out of sample")
-        assert (seen.overflow, seen.complaints) == (0, [])
 
 
 def test_whatever_a_text_holds_it_stays_text(chromium: Browser, tmp_path: Path) -> None:
