@@ -73,6 +73,10 @@ def run(
     A range (start:stop:step) or a list (a,b,c) as a value of --set sweeps the strategy over it; several make a grid.
 
     Example: ma backtest --strategy sma_cross --set fast=5:50:5 --set slow=20:200:10
+
+    --walk-forward TRAIN/TEST refits the strategy on each window and trades the one after it, out of sample.
+
+    Example: ma backtest --strategy momentum --walk-forward 3y/1y
     """
     settings = Settings.load()
     if listed:

@@ -64,7 +64,7 @@ def run(
 ) -> None:
     """Trade `targets` into `equity` (T,), from row `start` on, and its `results`, as RESULTS names them.
 
-    `due` are the rows that may decide: the targets of all others are not looked at. `months` (T,) are calendar months.
+    `due` are the rows that may decide: no other targets are looked at. `months` (T,) are calendar months.
     """
     length, width = len(equity), len(closes_on)
     opens, closes = matrix_at(prices[OPEN], length, width), matrix_at(prices[CLOSE], length, width)
@@ -89,8 +89,7 @@ def run(
         if waits:
             price = opens[t] if fill == NEXT_OPEN else closes[t]
             _begin_month(account, months[t])
-            if is_limited:
-                _limit(waiting, limits[t], steps)
+            _limit(waiting, limits[t], is_limited, steps)
             _execute(
                 account, shares, waiting, paid, queue, price, pressures[t], is_moved, bill, steps, position, largest
             )
@@ -107,8 +106,7 @@ def run(
                 waits = _orders(waiting, wanted[t], shares, closes[t], worth, band, steps)
             if waits and fill == SAME_CLOSE:
                 _begin_month(account, months[t])
-                if is_limited:
-                    _limit(waiting, limits[t], steps)
+                _limit(waiting, limits[t], is_limited, steps)
                 _execute(
                     account,
                     shares,
@@ -259,8 +257,8 @@ def _stepped(whole: float, steps: float) -> float:
 
 
 @compiled
-def _limit(waiting: Array, limit: Array, steps: float) -> None:
-    for n in range(len(waiting)):
+def _limit(waiting: Array, limit: Array, is_limited: bool, steps: float) -> None:
+    for n in range(len(waiting) if is_limited else 0):
         if abs(waiting[n]) > limit[n]:
             waiting[n] = np.copysign(_cut(limit[n], steps), waiting[n])
 
@@ -340,10 +338,7 @@ def _execute(
         for _ in range(ROUNDS):
             middle = (share + beyond) / 2
             cost = _spent(waiting, queue[:buys], price, paid, pressure, is_moved, traded, bill, steps, middle)
-            if cost <= account[CASH]:
-                share = middle
-            else:
-                beyond = middle
+            share, beyond = (middle, beyond) if cost <= account[CASH] else (share, middle)
         spent = _spent(waiting, queue[:buys], price, paid, pressure, is_moved, traded, bill, steps, share)
     account[CASH] -= spent
     for k in range(buys):

@@ -148,11 +148,6 @@ class Sweeping:
         return [axis.name for axis in self.axes if len(axis.values) > 1]
 
     @property
-    def sharpes(self) -> dict[int, float | None]:
-        """By the number of each combination that is done."""
-        return {number: metrics["sharpe"] for number, metrics in self.sweep.done.items()}
-
-    @property
     def params(self) -> dict[str, Any]:
         """The parameters that do not vary."""
         return {name: value for name, value in self.plan.strategies[0][1].params().items() if name not in self.swept}
@@ -166,6 +161,11 @@ class Sweeping:
     def a_year(self) -> int:
         """How many bars a year has."""
         return SESSIONS * bars_a_session(self.sweep.ground.panel.timeframe)
+
+    @property
+    def sharpes(self) -> dict[int, float | None]:
+        """By the number of each combination that is done."""
+        return {number: metrics["sharpe"] for number, metrics in self.sweep.done.items()}
 
     @cached_property
     def plateaus(self) -> dict[int, float | None]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from marketagent.scoring import View, start_row
 from marketagent.store.trials import Trial
 from marketagent.sweeping import Sweeping
 
+_CELLS = 30_000_000  # stretches between windows, for each combination: 500 MB
 # Sessions from a decision to the first return that it earns, by how it is filled: what --purge is by itself.
 _AHEAD = {"next-open": 1, "next-close": 2, "same-close": 1}
 
@@ -154,9 +156,15 @@ def walked(
     """
     start = start_row(panel, first)
     folds = walk.folds(panel.days, start, asked)
+    edges, tried = walk.edges_of(folds, start, len(panel.sessions)), prod(len(axis.values) for axis in axes)
+    if len(edges) * tried > _CELLS:
+        raise UsageError(
+            f"--walk-forward {asked.text} makes {len(folds):,} windows, too many for {tried:,} combinations;"
+            " take a longer test, or fewer values in --set"
+        )
     swept = sweeping.prepared(
         home, loaded, axes, panel, view, costs, cash, first=first, fill=fill, fractional=fractional,
-        timeout_s=timeout_s, edges=walk.edges_of(folds, start, len(panel.sessions)),
+        timeout_s=timeout_s, edges=edges,
     )  # fmt: skip
     if interruption := swept.work():
         raise interruption

@@ -1,15 +1,21 @@
 """Overfitting and superiority of a sweep: by hand, against arch and against the definition, on noise and on an edge."""
 
 from itertools import combinations, pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
+from markets import panel_of
 
-from marketagent import luck, metrics
+from marketagent import catalog, luck, metrics
+from marketagent.costs import Costs
+from marketagent.grid import axes
 from marketagent.panel import Array
+from marketagent.replay import Ground
 from marketagent.robustness.overfitting import overfitting
 from marketagent.robustness.superiority import superiority
 from marketagent.robustness.tally import Tally, cut, even_edges
+from marketagent.sweep import Sweep, plan
 
 
 def tallied(returns: Array, edges: Array | None = None, cash: float = 100.0) -> Tally:
@@ -162,3 +168,55 @@ def test_bad_combinations_do_not_hide_a_good_one() -> None:
 def test_nothing_to_compare_says_nothing() -> None:
     assert superiority(tallied(np.zeros((3, 500))).sums, seed=1) is None
     assert superiority(tallied(noise(1, 3, 50)).sums, seed=1) is None
+
+
+# A sweep of a strategy, from prices to verdicts ------------------------------------------------------------------------
+
+
+def swept(seed: int, bars: int, texts: dict[str, str], *, edge: float = 0.0) -> tuple[Tally, luck.Judged]:
+    """sma_cross on one symbol whose trend, with an `edge`, turns every 60 bars; and what the best of it is worth."""
+    rng = np.random.default_rng(seed)
+    trend = np.repeat(rng.choice([-1.0, 1.0], bars // 60 + 1), 60)[:bars] * edge * 0.01
+    close = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, bars) + trend))
+    kind = catalog.load("sma_cross", Path("/nonexistent")).kind
+    combined = plan(kind, axes(kind, texts)).strategies
+    numbers = [number for number, _ in combined]
+    made = Tally(numbers, even_edges(bars, len(numbers)), 1e6)
+    Sweep(Ground(panel_of(close), Costs(name="none"), 1e6), watch=made.watch).run(combined, workers=2)
+    moments = [made.moments(number) for number in numbers]
+    best = max(moments, key=lambda one: one.sharpe)
+    return made, luck.judged(best, [one.sharpe for one in moments if one.deviation])
+
+
+FEW = {"fast": "2:20:3", "slow": "21:61:4", "long_only": "true,false"}
+MANY = {"fast": "2:26:1", "slow": "27:65:2", "long_only": "false"}  # 500
+
+
+def test_of_sweeps_over_noise_hardly_one_is_significant_by_any_of_the_three_and_an_edge_is_found() -> None:
+    deflated, better, fitted = [], [], []
+    for seed in range(20):
+        made, judged = swept(seed, 600, FEW)
+        fit, superior = overfitting(made.counts, made.sums, made.squares), superiority(made.sums, samples=300, seed=1)
+        assert fit is not None
+        assert superior is not None
+        deflated.append(judged.deflated or 0.0)
+        better.append(superior.p)
+        fitted.append(fit.pbo)
+    assert sum(one > luck.CONFIDENCE for one in deflated) <= 1
+    assert sum(p < 0.05 for p in better) <= 3
+    assert 0.3 < np.mean(fitted) < 0.75
+    made, judged = swept(1, 1500, FEW, edge=0.3)
+    fit, superior = overfitting(made.counts, made.sums, made.squares), superiority(made.sums, samples=300, seed=1)
+    assert judged.deflated is not None
+    assert judged.deflated > luck.CONFIDENCE
+    assert superior is not None
+    assert superior.p < 0.05
+    assert fit is not None
+    assert fit.loss < 0.05
+
+
+@pytest.mark.soak
+def test_of_100_sweeps_of_500_over_noise_at_most_five_are_significant() -> None:
+    verdicts = [swept(1000 + seed, 1000, MANY)[1] for seed in range(100)]
+    assert {one.trials for one in verdicts} == {500}
+    assert sum((one.deflated or 0.0) > luck.CONFIDENCE for one in verdicts) <= 5

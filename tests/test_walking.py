@@ -282,6 +282,7 @@ def test_with_nothing_to_choose_it_is_the_backtest_from_the_first_test_on(stocke
     (["--purge", "3"], 2, "--purge is of --walk-forward"),
     (["--embargo", "3"], 2, "--embargo is of --walk-forward"),
     (["--walk-forward", "100d/50d", "--purge", "-1"], 2, "--purge"),
+    (["--walk-forward", "20d/1d", "--set", "fast=1:450", "--set", "slow=451:999"], 2, "windows, too many for 247,050"),
     (["--walk-forward", "100d/50d", "--set", "band=0.1,0.2"], 2, "--set band has several values"),
 ])  # fmt: skip
 def test_what_makes_no_walk_forward_is_one_line(stocked: Path, words: list[str], code: int, said: str) -> None:

@@ -21,7 +21,7 @@ class AccountSize:
 
 @dataclass(frozen=True, kw_only=True)
 class Luck:
-    """How much of a backtest's Sharpe ratio may be luck, in sample: its `trials` are all that were run of its family.
+    """How much of a backtest's Sharpe ratio may be luck: its `trials` are all that were run of its family.
 
     `best_by_luck` is the annual Sharpe ratio that the best of so many would have without any skill. The probabilities are
     that the true ratio is above 0, and above that. Intervals (95 %, stationary bootstrap) are there if they were asked for;

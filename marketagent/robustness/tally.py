@@ -27,7 +27,7 @@ class Tally:
     """
 
     def __init__(self, numbers: Sequence[int], edges: NDArray[np.int64], cash: float) -> None:
-        self.edges, self._cash = edges, cash
+        self.edges, self._cash = edges, float(cash)
         self.place = {number: row for row, number in enumerate(numbers)}
         self.sums, self.squares = (np.zeros((len(numbers), len(edges) - 1)) for _ in range(2))
         self._tails = np.zeros((len(numbers), 2))  # sums of the third and fourth powers over all blocks

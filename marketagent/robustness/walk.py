@@ -20,7 +20,7 @@ Trading Strategies (2008), on rolling windows and their efficiency.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,14 +107,13 @@ def folds(days: Sessions, start: int, wanted: Asked) -> list[Fold]:
         turns.append(wanted.test.after(sessions, begin, day, len(turns)))
     # A turn without a session (of calendar lengths, in a gap) is none.
     turns = [turn for k, turn in enumerate(turns) if k == 0 or turn[0] > turns[k - 1][0]]
+    free = np.ones(len(sessions), dtype=bool)
     for k, (first, on) in enumerate(turns[:-1]):
         earliest = wanted.train.after(sessions, first, on, -1)[0]
-        held_back = [turn for turn, _ in turns[1:k]]
-        places = [
-            place
-            for place in range(earliest, first - wanted.purge)
-            if not any(turn <= place < turn + wanted.embargo for turn in held_back)
-        ]
+        if k:
+            free[first : first + wanted.embargo] = False  # after the test that ends here
+        last_place = max(first - wanted.purge, earliest)
+        places = (np.flatnonzero(free[earliest:last_place]) + earliest).tolist()
         if len(places) < _LEAST:
             raise UsageError(
                 f"--purge {wanted.purge} and --embargo {wanted.embargo} leave {len(places)} sessions"
@@ -149,7 +148,7 @@ def stitched(
     shape = panel.shape
     score, targets, confidence = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape)
     action, due = np.zeros(shape, dtype=np.int8), np.zeros(shape[0], dtype=np.bool_)
-    signals: dict[str, Signal] = {}
+    signals: dict[str, tuple[Array, Array]] = {}
     last = None
     for number in sorted(set(chosen), key=lambda number: number == chosen[-1]):
         last = decided(number)
@@ -165,17 +164,25 @@ def stitched(
                 targets[first], due[first] = _standing(last.targets, first), True
     if last is None:
         raise ValueError("there are no folds")
-    return Decisions(panel, last.strategy, signals, score, confidence, action, targets, due)
+    return replace(
+        last,
+        panel=panel,
+        signals={name: Signal(*arrays) for name, arrays in signals.items()},
+        score=score,
+        confidence=confidence,
+        action=action,
+        targets=targets,
+        due=due,
+    )
 
 
-def _take(into: dict[str, Signal], signals: Mapping[str, Signal], rows: slice, shape: tuple[int, int]) -> None:
+def _take(
+    into: dict[str, tuple[Array, Array]], signals: Mapping[str, Signal], rows: slice, shape: tuple[int, int]
+) -> None:
     """Copy the rows of each of `signals`; one that other combinations do not have abstains on their rows."""
     for name, signal in signals.items():
-        if name not in into:
-            into[name] = Signal(np.full(shape, np.nan), 0.0)
-        value, confidence = into[name].value.copy(), into[name].confidence.copy()
+        value, confidence = into.setdefault(name, (np.full(shape, np.nan), np.zeros(shape)))
         value[rows], confidence[rows] = signal.value[rows], signal.confidence[rows]
-        into[name] = Signal(value, confidence)
 
 
 def _standing(targets: Array, row: int) -> Array:

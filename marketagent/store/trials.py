@@ -62,21 +62,6 @@ def record(home: Path, tried: Sequence[Trial], now: datetime, *, timeout_s: floa
     return [float(row[0]) for row in found]
 
 
-def latest(
-    home: Path, strategy: str, symbols: Sequence[str], timeframe: str, most: int, *, timeout_s: float
-) -> tuple[list[dict[str, Any]], int]:
-    """The newest trials of a family, at most so many, and how many it has."""
-    family = _family(strategy, tuple(symbols), timeframe)
-    names = ("run", "strategy_hash", "params", "first", "last", "tried_at", "sharpe")
-    with opened(home / RUNS, timeout_s=timeout_s) as con:
-        found = con.execute(
-            f"SELECT {', '.join(names)} FROM trials WHERE family = ? ORDER BY tried_at DESC, trial LIMIT ?",
-            [family, most],
-        ).fetchall()
-        [(total,)] = con.execute("SELECT count(*) FROM trials WHERE family = ?", [family]).fetchall()
-    return [dict(zip(names, row, strict=True)) for row in found], int(total)
-
-
 def nearby(home: Path, trial: Trial, *, timeout_s: float) -> list[float]:
     """The Sharpe ratios a bar of trials of the same code on the same sessions, whose parameters are nearly those of `trial`.
 
@@ -102,6 +87,21 @@ def _is_close(value: object, own: object) -> bool:
     if isinstance(value, bool) or isinstance(own, bool):
         return False
     return isinstance(value, int | float) and isinstance(own, int | float) and abs(value - own) <= NEAR * abs(own)
+
+
+def latest(
+    home: Path, strategy: str, symbols: Sequence[str], timeframe: str, most: int, *, timeout_s: float
+) -> tuple[list[dict[str, Any]], int]:
+    """The newest trials of a family, at most so many, and how many it has."""
+    family = _family(strategy, tuple(symbols), timeframe)
+    names = ("run", "strategy_hash", "params", "first", "last", "tried_at", "sharpe")
+    with opened(home / RUNS, timeout_s=timeout_s) as con:
+        found = con.execute(
+            f"SELECT {', '.join(names)} FROM trials WHERE family = ? ORDER BY tried_at DESC, trial LIMIT ?",
+            [family, most],
+        ).fetchall()
+        [(total,)] = con.execute("SELECT count(*) FROM trials WHERE family = ?", [family]).fetchall()
+    return [dict(zip(names, row, strict=True)) for row in found], int(total)
 
 
 def _columns(rows: Mapping[str, Trial], now: datetime) -> dict[str, tuple[str, list[Any]]]:

@@ -1,0 +1,134 @@
+"""What it costs to say what a sweep's best is worth, against the sweep itself; and how long a walk-forward takes.
+
+    python benchmarks/luck.py             # 3 rounds
+    python benchmarks/luck.py 5
+
+The sweep is that of ``benchmarks/sweep.py``: 2,500 pairs of moving averages, 10 symbols, 5,000 sessions. ``tally`` is the
+same sweep with the sums of all returns kept, less the sweep without; ``pbo`` and ``spa`` are what is computed from them.
+The walk-forward is ``--walk-forward 3y/1y`` of the grid that ``momentum`` declares, on 100 symbols and 10 years: every
+combination played, chosen and traded out of sample. Every figure is a minimum over the rounds. Ends with 1 beyond a goal.
+
+Goals: each at most a quarter of the sweep; the walk-forward at most 3 times the sweep of its combinations.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs from a bare checkout
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import numpy as np
+from sweep import CASH, FAST, SLOW, market
+
+from marketagent import catalog, grid
+from marketagent.costs import parse
+from marketagent.decision import decide
+from marketagent.panel import Panel, Raw
+from marketagent.replay import Ground
+from marketagent.robustness import walk
+from marketagent.robustness.overfitting import overfitting
+from marketagent.robustness.superiority import superiority
+from marketagent.robustness.tally import Tally, even_edges
+from marketagent.simulate import simulate
+from marketagent.sweep import Sweep, plan
+
+NOBODY = Path("/nonexistent")
+QUARTER, TIMES = 0.25, 3.0
+SESSIONS, SYMBOLS = 2_520, 100
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measure what a sweep's verdicts cost.")
+    parser.add_argument("rounds", nargs="?", type=int, default=3, help="how often each part is run (3)")
+    rounds = parser.parse_args().rounds
+    if rounds < 1:
+        parser.error(f"rounds is {rounds}; it must be at least 1")
+    return max(verdicts(rounds), walk_forward(rounds))
+
+
+def verdicts(rounds: int) -> int:
+    panel, cores = market(), len(os.sched_getaffinity(0))
+    kind = catalog.load("sma_cross", NOBODY).kind
+    texts = {"fast": ",".join(map(str, FAST)), "slow": ",".join(map(str, SLOW))}
+    pairs = plan(kind, grid.axes(kind, texts)).strategies
+    tally = Tally([number for number, _ in pairs], even_edges(len(panel.sessions), len(pairs)), CASH)
+    ground = Ground(panel, parse("ibkr-fixed", slippage_bps=5), CASH)
+    took = fastest(
+        rounds,
+        {
+            "sweep": lambda: Sweep(ground).run(pairs, workers=cores),
+            "with tally": lambda: Sweep(ground, watch=tally.watch).run(pairs, workers=cores),
+            "pbo": lambda: overfitting(tally.counts, tally.sums, tally.squares),
+            "spa": lambda: superiority(tally.sums, seed=1),
+        },
+    )
+    took["tally"] = max(took.pop("with tally") - took["sweep"], 0.0)
+    print(f"{len(pairs):,} pairs x {panel.shape[1]} symbols x {panel.shape[0]:,} sessions on {cores} cores")
+    for name, seconds in took.items():
+        ratio = "" if name == "sweep" else f"{seconds / took['sweep']:>8.2f} of the sweep, goal {QUARTER}"
+        print(f"{name:<14}{seconds:>7.2f} s{ratio}")
+    return 1 if any(took[name] > QUARTER * took["sweep"] for name in ("pbo", "spa", "tally")) else 0
+
+
+def walk_forward(rounds: int) -> int:
+    panel, costs, cores = many(), parse("ibkr-fixed"), len(os.sched_getaffinity(0))
+    kind = catalog.load("momentum", NOBODY).kind
+    combined = plan(kind, grid.declared(kind, [])).strategies
+    by_number = dict(combined)
+    folds = walk.folds(panel.days, 0, walk.asked("3y/1y", 1, 0))
+    edges = walk.edges_of(folds, 0, SESSIONS)
+
+    def walked() -> None:
+        tally = Tally(list(by_number), edges, CASH)
+        Sweep(Ground(panel, costs, CASH), watch=tally.watch).run(combined, workers=cores)
+        chosen = []
+        for fold in folds:
+            blocks = fold.blocks(edges, 0)
+            best = walk.best_of(tally.sharpes(blocks), tally.squares @ blocks.astype(np.float64))
+            chosen.append(combined[best][0])
+        made = walk.stitched(panel, folds, chosen, lambda number: decide(by_number[number], panel))
+        simulate(made.targets, panel, costs, CASH, start=folds[0].test[0])
+
+    took = fastest(
+        rounds,
+        {
+            "walk-forward": walked,
+            "its sweep": lambda: Sweep(Ground(panel, costs, CASH)).run(combined, workers=cores),
+        },
+    )
+    ratio = took["walk-forward"] / took["its sweep"]
+    print(f"{len(combined)} combinations x {SYMBOLS} symbols x {SESSIONS:,} sessions, {len(folds)} windows")
+    for name, seconds in took.items():
+        print(f"{name:<14}{seconds:>7.2f} s")
+    print(f"{'ratio':<14}{ratio:>7.2f}   goal {TIMES:g}")
+    return 1 if ratio > TIMES else 0
+
+
+def fastest(rounds: int, parts: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """The least seconds each part takes, after a round that is not counted: it may have to compile."""
+    took: dict[str, list[float]] = {name: [] for name in parts}
+    for _ in range(rounds + 1):
+        for name, part in parts.items():
+            began = time.perf_counter()
+            part()
+            took[name].append(time.perf_counter() - began)
+    return {name: min(times[1:]) for name, times in took.items()}
+
+
+def many() -> Panel:
+    """A seeded market of 100 symbols over 10 years."""
+    rng = np.random.default_rng(1)
+    close = 50 * np.exp(np.cumsum(rng.normal(0.0003, 0.015, (SESSIONS, SYMBOLS)), axis=0))
+    opens = np.vstack([close[:1], close[:-1]])
+    days = np.busday_offset(np.datetime64("2012-01-03"), np.arange(SESSIONS), roll="forward").astype("datetime64[D]")
+    raw = Raw(opens, np.maximum(opens, close), np.minimum(opens, close), close, np.full(close.shape, 1e6))
+    names = tuple(f"S{n:03}" for n in range(SYMBOLS))
+    return Panel(days, names, raw, np.ones(close.shape), np.zeros(close.shape))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
