@@ -163,7 +163,7 @@ def run(
     if where is not None:
         from marketagent import reporting  # a run without a page does not pay for it
 
-        reporting.of_run(settings.home, where, record, result, missing, settings.now, timeout_s=wait)
+        reporting.of_run(settings.home, where, record, result, folds, missing, settings.now, timeout_s=wait)
     with pipe.sealed("backtest", format, run=run, at=settings.now, stdout=records(where)) as out:
         out.follow(given)
         out.write(record)

@@ -15,8 +15,7 @@ from marketagent.decision import decide
 from marketagent.metrics import SESSIONS
 from marketagent.orders import FRACTIONAL
 from marketagent.records import Backtest as BacktestRecord
-from marketagent.records import Luck
-from marketagent.records import Sweep as SweepRecord
+from marketagent.records import Fold, Luck, Sweep
 from marketagent.report import figures, money, sections, study, surface
 from marketagent.report.html import page
 from marketagent.report.model import Page
@@ -36,20 +35,23 @@ def of_run(
     where: Place,
     record: BacktestRecord,
     result: Backtest,
+    folds: Sequence[Fold],
     missing: Sequence[str],
     now: datetime,
     *,
     timeout_s: float,
 ) -> None:
-    """Write the page of one run; `missing` are symbols of which nothing is stored."""
-    where.put(page(_page(home, asdict(record), result, missing, now, timeout_s=timeout_s)))
+    """Write the page of one run, with the `folds` of a walk-forward; `missing` are symbols of which nothing is stored."""
+    made = _page(home, asdict(record), result, missing, now, timeout_s=timeout_s)
+    first = [study.folds(folds)] if folds else []
+    where.put(page(replace(made, sections=[*first, *made.sections])))
 
 
 def of_sweep(
     home: Path,
     where: Place,
     sweep: Sweeping,
-    sheet: SweepRecord,
+    sheet: Sweep,
     missing: Sequence[str],
     now: datetime,
     *,
@@ -72,11 +74,11 @@ def of_sweep(
     shown = {**asdict(record), "judged": _CHOSEN}
     grid = surface.Grid(sweep.axes, sweep.sharpes, sweep.plateaus, sweep.ranked[0])
     made = _page(home, shown, result, missing, now, timeout_s=timeout_s)
-    where.put(page(replace(made, sections=[surface.sweep(grid, ranked), *made.sections])))
+    where.put(page(replace(made, sections=[surface.sweep(grid, ranked, study.verdict(asdict(sheet))), *made.sections])))
 
 
-def _worth(sheet: SweepRecord) -> Luck:
-    """The best combination's Sharpe ratio among those of all trials of its family."""
+def _worth(sheet: Sweep) -> Luck:
+    """What the sweep's record says of its best combination."""
     return Luck(
         trials=sheet.trials,
         best_by_luck=sheet.best_by_luck,
@@ -97,15 +99,18 @@ def _page(
     sheet, panel = figures.sheet(record), result.decisions.panel
     tried, total = trials.latest(home, record["strategy"], panel.symbols, panel.timeframe, LATEST, timeout_s=timeout_s)
     a_year = SESSIONS * bars_a_session(panel.timeframe)
+    measured = [
+        *sections.over_time(result, record["cash"], record["benchmark"]),
+        money.contributions(result),
+        money.on_prices(result),
+        money.costs(result, sheet, record),
+        study.luck(sheet, record),
+    ]
     return Page(
         sheet,
         [
-            study.findings(sheet),
-            *sections.over_time(result, record["cash"], record["benchmark"]),
-            money.contributions(result),
-            money.on_prices(result),
-            money.costs(result, sheet, record),
-            study.luck(sheet, record),
+            study.findings(record),
+            *(replace(section, judged=sheet.judged) for section in measured),
             study.trials(tried, total, record, a_year),
             study.notes(sheet, missing),
             study.provenance(record, _made(now, panel.sources), panel.symbols),

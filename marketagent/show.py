@@ -16,8 +16,6 @@ from marketagent.formats import NONE as NONE
 from marketagent.formats import SWEPT, cell, label
 from marketagent.formats import clean as clean
 from marketagent.redact import redacted
-from marketagent.report import figures
-from marketagent.report.model import Figure
 
 _LONGEST = 2000
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -36,7 +34,7 @@ _COLUMNS = {
 }
 # Told once above the table when all rows agree.
 _SHARED = ("account", "strategy", "session", "ts", "source", "timeframe", "judged", "first", "last")
-_AFTER = {"trial": "rank", "fold": "fold"}  # the column behind which those of a sweep come, by kind
+_AFTER = {"trial": "rank", "fold": "fold"}  # the column behind which they come, by kind
 _WITHIN_A_DAY = "ts"  # no column where nothing has one
 _COLOURS = {"buy": "green", "sell": "red"}
 _LOOSE = {"reasoning", "reason", "summary", "meaning", "file"}  # texts: they get the width that is left over
@@ -149,7 +147,7 @@ def _table(kind: str, records: list[dict[str, Any]], screen: Screen) -> str:
     if kind == "backtest" and len(records) == 1:
         return _sheet(records[0], screen)
     if kind == "sweep":
-        return _facts(figures.named(wording.sweep(records[-1])), screen)
+        return _facts(wording.sweep(records[-1]), screen)
     names, optional = _chosen(kind, rows)
     # The columns of a query are the user's: they stay where and as they were asked for.
     shared = [name for name in names if kind != "row" and name in _SHARED and _agree(name, rows)]
@@ -181,7 +179,11 @@ def _strategies(records: list[dict[str, Any]], screen: Screen) -> str:
 
 def _sheet(record: dict[str, Any], screen: Screen) -> str:
     """One backtest: what was run in a line or two, its metrics side by side, and what is to be said about it."""
+    from marketagent.report import figures  # every command imports this file, and few show a backtest
+    from marketagent.report.model import Figure
+
     sheet = figures.sheet(record)
+    facts = {fact.label: fact.text for fact in sheet.facts}
     shown = sheet.figures
     half = -(-len(shown) // 2)
     left, right = shown[:half], shown[half:] + [Figure("", "", "")] * (2 * half - len(shown))
@@ -191,19 +193,18 @@ def _sheet(record: dict[str, Any], screen: Screen) -> str:
         "   ": ["   " + figure.label for figure in right],
         "  ": [figure.text for figure in right],
     }
-    parts = [_facts(sheet.facts, screen), _drawn(columns, [" ", "  "], [], screen, header=False)]
+    parts = [_facts(facts, screen), _drawn(columns, [" ", "  "], [], screen, header=False)]
     parts.append("".join(f"{clean(line)}\n" for line in sheet.luck))
     if sheet.capacity is not None:
         sizes = dict(zip(sheet.capacity.columns, map(list, zip(*sheet.capacity.rows, strict=True)), strict=True))
         parts.append(_drawn(sizes, list(sizes), [], screen))
-    parts.append("".join(f"{one_line(f'{found.label}: {found.text}')}\n" for found in sheet.findings))
     parts.append("".join(f"{one_line(note)}\n" for note in sheet.notes))
+    parts.append("".join(f"{one_line(f'{found.label}: {found.text}')}\n" for found in sheet.findings))
     return "\n".join(part for part in parts if part)
 
 
-def _facts(facts: Sequence[Figure], screen: Screen) -> str:
-    columns = {"": [fact.label for fact in facts], " ": [clean(fact.text) for fact in facts]}
-    return _drawn(columns, [], [], screen, header=False)
+def _facts(facts: dict[str, str], screen: Screen) -> str:
+    return _drawn({"": list(facts), " ": [clean(text) for text in facts.values()]}, [], [], screen, header=False)
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:

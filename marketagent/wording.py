@@ -47,7 +47,7 @@ def walk_forward(record: Mapping[str, Any]) -> str:
     return words + (f": efficiency {walk['efficiency']:.0%}" if walk["efficiency"] is not None else "")
 
 
-def sweep(record: dict[str, Any]) -> dict[str, str]:
+def sweep(record: Mapping[str, Any]) -> dict[str, str]:
     """What the best of a sweep is worth, a line each by its name."""
     best = " ".join(f"{name}={value}" for name, value in record["best"].items())
     facts = {"best": f"{best or 'none'}, chosen and judged in sample, of {record['done']:,} combinations"}

@@ -39,7 +39,7 @@ def test_every_package_is_named_for_the_wheel():
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == inside | beside
 
 
-def test_every_file_of_sql_is_packaged():
+def test_every_file_that_is_no_python_is_packaged():
     patterns = PROJECT["tool"]["setuptools"]["package-data"]
     packaged = {
         file
@@ -47,7 +47,9 @@ def test_every_file_of_sql_is_packaged():
         for glob in globs
         for file in (ROOT / name.replace(".", "/")).glob(glob)
     }
-    assert set((ROOT / "marketagent").rglob("*.sql")) <= packaged
+    others = {file for ending in ("sql", "css", "js") for file in (ROOT / "marketagent").rglob(f"*.{ending}")}
+    assert len(others) > 2
+    assert others <= packaged
 
 
 def test_every_dependency_is_pinned():

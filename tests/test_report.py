@@ -21,6 +21,7 @@ from marketagent.decision import Decisions, decide
 from marketagent.errors import DiskError, UsageError
 from marketagent.grid import Axis, plateaus
 from marketagent.panel import Array, Panel
+from marketagent.records import Fold
 from marketagent.report import money, sections, study, surface
 from marketagent.report.attribution import NOBODY, by_signal, gains
 from marketagent.report.figures import sheet
@@ -201,7 +202,7 @@ def test_one_parameter_is_a_line_and_three_are_a_slice_for_each_pair() -> None:
     line = surface.sweep(swept(Axis("fast", (1, 2, 3)), sharpes=np.array([0.1, 0.5, 0.2])), []).parts[0]
     assert isinstance(line, Chart)
     assert line.series[0].y == [0.1, 0.5, 0.2]
-    assert (line.series[1].x, line.series[1].y) == (["2"], [0.5])
+    assert (line.series[-1].x, line.series[-1].y) == (["2"], [0.5])
     ratios = np.arange(24.0).reshape(2, 3, 4)
     axes = (Axis("a", (1, 2)), Axis("b", (1, 2, 3)), Axis("c", ("w", "x", "y", "z")))
     heats = surface.sweep(swept(*axes, sharpes=ratios), []).parts[:-1]
@@ -224,10 +225,23 @@ def test_a_sheet_takes_a_metric_it_does_not_know_and_a_record_of_before() -> Non
 
 def test_findings_stand_in_the_page_with_their_numbers() -> None:
     found = {"code": "few-trades", "text": "too few trades to tell", "number": 3.0, "limit": 30.0}
-    table = study.findings(sheet({**RECORD, "findings": [found]})).parts[0]
+    table = study.findings({**RECORD, "findings": [found]}).parts[0]
     assert isinstance(table, Table)
-    assert table.rows == [["few-trades", "too few trades to tell (3; limit 30)"]]
-    assert study.findings(sheet(RECORD)).note == "none"
+    assert table.rows == [["few-trades", "3", "30", "too few trades to tell"]]
+    assert study.findings(RECORD).note == "none"
+
+
+def test_the_windows_of_a_walk_forward_are_out_of_sample() -> None:
+    fold = Fold(
+        run="r", fold=1, strategy="mine", train_first="2010-01-04", train_last="2012-12-28", first="2013-01-02",
+        last="2013-12-31", params={"fast": 5, "slow": 50}, swept=["fast"], combinations=4, in_sample_sharpe=1.5, sharpe=None,
+        total_return=-0.125,
+    )  # fmt: skip
+    section = study.folds([fold])
+    table = section.parts[0]
+    assert isinstance(table, Table)
+    assert section.judged == "out of sample"
+    assert table.rows == [["1", "2010-01-04 .. 2012-12-28", "2013-01-02 .. 2013-12-31", "5", "1.500", "–", "-12.5%"]]
 
 
 @pytest.mark.parametrize(

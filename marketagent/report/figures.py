@@ -28,7 +28,7 @@ def sheet(record: Mapping[str, Any]) -> Sheet:
         groups=_groups(record["metrics"]),
         luck=wording.luck(record["luck"], judged).splitlines() if record.get("luck") else (),
         capacity=_capacity(record["capacity"]) if record.get("capacity") else None,
-        findings=[_finding(found) for found in record.get("findings", ())],
+        findings=[Figure(found["code"], found["code"], found["text"]) for found in record.get("findings", ())],
         notes=list(record["notes"]),
     )
 
@@ -50,11 +50,6 @@ def _facts(record: Mapping[str, Any], judged: str) -> list[Figure]:
     }
     if record.get("walk_forward"):
         texts["walk-forward"] = wording.walk_forward(record)
-    return named(texts)
-
-
-def named(texts: Mapping[str, str]) -> list[Figure]:
-    """Figures that are called by their names."""
     return [Figure(name, name, text) for name, text in texts.items()]
 
 
@@ -82,8 +77,3 @@ def _capacity(sizes: Sequence[Mapping[str, Any]]) -> Table:
         [[cell(name, size[name]) for name in names] for size in sizes],
         right=range(len(names)),
     )
-
-
-def _finding(found: Mapping[str, Any]) -> Figure:
-    number, limit = cell("", found["number"]), cell("", found["limit"])
-    return Figure(found["code"], found["code"], f"{found['text']} ({number}; limit {limit})")

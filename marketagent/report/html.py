@@ -60,13 +60,16 @@ def _text(text: str) -> str:
 def _head(report: Page) -> Iterator[str]:
     sheet = report.sheet
     facts = {fact.name: fact for fact in sheet.facts}
-    judged = f'<span class="judged">{_text(sheet.judged)}</span>'
-    yield f"<header>\n<h1>{_text(sheet.title)} {judged}</h1>\n"
+    yield f"<header>\n<h1>{_text(sheet.title)}{_judged(sheet.judged)}</h1>\n"
     yield f"<dl class=facts>{''.join(_pair(fact) for fact in facts.values())}</dl>\n</header>\n"
     figures = {figure.name: figure for figure in sheet.figures}
     headline = [figures[name] for name in _HEADLINE if name in figures]
     yield f"<section aria-label=Summary>\n<dl class=headline>{''.join(map(_pair, headline))}</dl>\n"
     yield f"<div class=groups>{''.join(map(_group, sheet.groups))}</div>\n</section>\n"
+
+
+def _judged(judged: str) -> str:
+    return f" <span class=judged>{_text(judged)}</span>" if judged else ""
 
 
 def _pair(figure: Figure) -> str:
@@ -80,7 +83,7 @@ def _group(group: Group) -> str:
 def _section(section: Section, charts: list[dict[str, Any]]) -> str:
     note = f"<p>{_text(section.note)}</p>\n" if section.note else ""
     parts = "".join(_part(part, section.title, charts) for part in section.parts)
-    return f"<section>\n<h2>{_text(section.title)}</h2>\n{note}{parts}</section>\n"
+    return f"<section>\n<h2>{_text(section.title)}{_judged(section.judged)}</h2>\n{note}{parts}</section>\n"
 
 
 def _part(part: Table | Chart | Heat | Picker | Group, heading: str, charts: list[dict[str, Any]]) -> str:

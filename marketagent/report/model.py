@@ -103,11 +103,12 @@ class Picker:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page under a heading of its own."""
+    """A part of the page under a heading of its own; `judged` says on what sessions its figures were judged."""
 
     title: str
     parts: Sequence[Table | Chart | Heat | Picker | Group] = ()
     note: str = ""
+    judged: str = ""
 
 
 @dataclass(frozen=True)

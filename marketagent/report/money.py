@@ -55,13 +55,11 @@ def _by_symbol(result: Backtest, gained: Gains) -> Chart:
 
 def _by_signal(result: Backtest, gained: Gains) -> Table:
     found = by_signal(result.decisions, gained)
-    total = gained.total
     return Table(
         "Gain by signal in USD",
-        ["signal", "gain", "of all"],
-        [[name, cell("cash", value), f"{value / total:.1%}" if total else ""] for name, value in found.items()]
-        + [["all", cell("cash", total), ""]],
-        right=(1, 2),
+        ["signal", "gain"],
+        [[name, cell("cash", value)] for name, value in found.items()] + [["all", cell("cash", gained.total)]],
+        right=(1,),
         note="The gain of a position on a session is divided among the signals that spoke for it at the newest decision"
         " before, by what each added to the score.",
     )

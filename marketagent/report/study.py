@@ -4,10 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from marketagent import wording
 from marketagent.formats import cell, label
+from marketagent.records import Fold
 from marketagent.report.model import Section, Sheet, Table
 
-_PROBABILITIES = ("probabilistic_sharpe", "deflated_sharpe")
+_PROBABILITIES = ("probabilistic_sharpe", "deflated_sharpe", "null_p")
 _MEANINGS = {
     "trials": "trials of this strategy on this universe, this one included",
     "best_by_luck": "sharpe of the best of so many without skill",
@@ -18,15 +20,47 @@ _MEANINGS = {
     "sharpe_high": "sharpe to",
     "cagr_low": "cagr from",
     "cagr_high": "cagr to",
+    "null_runs": "runs of random entries",
+    "null_sharpe": "their middle sharpe",
+    "null_p": "share of them that did at least as well",
 }
 
 
-def findings(sheet: Sheet) -> Section:
-    """What makes the result doubtful, "none" where nothing does."""
-    if not sheet.findings:
+def findings(record: Mapping[str, Any]) -> Section:
+    """What makes the result doubtful, each with its number and the limit it passed; "none" where nothing does."""
+    if not record.get("findings"):
         return Section("Findings", note="none")
-    rows = [[found.label, found.text] for found in sheet.findings]
-    return Section("Findings", [Table("What makes the result doubtful", ["code", "finding"], rows)])
+    rows = [
+        [found["code"], cell("", found["number"]), cell("", found["limit"]), found["text"]]
+        for found in record["findings"]
+    ]
+    names = ["finding", "number", "limit", "what it says"]
+    return Section("Findings", [Table("What makes the result doubtful", names, rows, right=(1, 2))])
+
+
+def folds(found: Sequence[Fold]) -> Section:
+    """The windows of a walk-forward, each with what was chosen in it and how that did after it."""
+    swept = found[0].swept
+    rows = [
+        [
+            str(fold.fold),
+            f"{fold.train_first} .. {fold.train_last}",
+            f"{fold.first} .. {fold.last}",
+            *(str(fold.params[name]) for name in swept),
+            cell("sharpe", fold.in_sample_sharpe),
+            cell("sharpe", fold.sharpe),
+            cell("total_return", fold.total_return),
+        ]
+        for fold in found
+    ]
+    names = ["window", "chosen on", "judged on", *swept, "sharpe in sample", "sharpe", "return"]
+    return Section("Walk-forward", [Table("Windows", names, rows, right=range(3, len(names)))], judged=found[0].judged)
+
+
+def verdict(record: Mapping[str, Any]) -> Table:
+    """What the best of a sweep is worth, by the sweep's record."""
+    rows = [[name, text] for name, text in wording.sweep(record).items()]
+    return Table("What the best is worth", ["", "in sample"], rows)
 
 
 def luck(sheet: Sheet, record: Mapping[str, Any]) -> Section:
@@ -35,11 +69,10 @@ def luck(sheet: Sheet, record: Mapping[str, Any]) -> Section:
     if not judged:
         return Section("Luck", note="Not judged.")
     known = {name: value for name, value in judged.items() if isinstance(value, int | float | str) and value != ""}
-    if not judged.get("samples"):
-        known.pop("samples", None)
+    known = {name: value for name, value in known.items() if value or name not in ("samples", "null_runs")}
     rows = [[_MEANINGS.get(name, label(name)), _number(name, value)] for name, value in known.items()]
     table = Table("Luck", ["of the Sharpe ratio", "value"], rows, right=(1,))
-    return Section(f"Luck, {sheet.judged}", [table], ". ".join(sheet.luck))
+    return Section("Luck", [table], ". ".join(sheet.luck))
 
 
 def _number(name: str, value: Any) -> str:
@@ -68,7 +101,7 @@ def trials(rows: Sequence[Mapping[str, Any]], total: int, record: Mapping[str, A
     more = f" The newest {len(rows):,} of {total:,} are shown." if total > len(rows) else ""
     table = Table("Trials", ["tried (UTC)", "parameters", "sessions", "sharpe", "strategy", ""], texts, right=(3,))
     return Section(
-        "Trials of this family", [table], f"Every one of them is in sample; all count for the luck above.{more}"
+        "Trials of this family", [table], f"In sample, but for walk-forwards; all count for the luck above.{more}"
     )
 
 

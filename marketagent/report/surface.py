@@ -1,7 +1,7 @@
 """A sweep as a surface: the Sharpe ratio over the parameters that vary, with the chosen place and what lies around it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import prod
 from typing import Any
@@ -17,6 +17,11 @@ PLATEAU, SPIKE = 0.75, 0.5  # of the own Sharpe ratio, what the neighbours have 
 PAIRS = 6  # of parameters, each a surface
 SIDE = 100  # values of a parameter that are drawn
 _TOP = 0.9  # quantile of the ratios from which on a place is worth telling a plateau from a spike
+_JUDGED = "in sample"  # all were tried on the sessions that the best is chosen by
+_MARKED = (
+    "Marked are the chosen place, and of the best tenth those on a plateau and those on a spike: the neighbours of a"
+    f" plateau have at least {PLATEAU:.0%} of its ratio, those of a spike at most {SPIKE:.0%}."
+)
 
 
 @dataclass(frozen=True)
@@ -50,15 +55,18 @@ class Grid:
         return float(np.quantile(known, _TOP)) if known else 0.0
 
 
-def sweep(grid: Grid, trials: Sequence[Trial]) -> Section:
-    """The surfaces of `grid`, and its best `trials` as a table."""
+def sweep(grid: Grid, trials: Sequence[Trial], *more: Table) -> Section:
+    """The surfaces of `grid`, its best `trials` as a table, and what `more` is to be told of it."""
     varied = [k for k, axis in enumerate(grid.axes) if len(axis.values) > 1]
     pairs = list(combinations(varied, 2))
     drawn: list[Chart | Heat] = [_heat(grid, across, up) for across, up in pairs[:PAIRS]]
     tried = f"{len(grid.sharpes):,} of {prod(len(axis.values) for axis in grid.axes):,} combinations were tried."
     left_out = f" {len(pairs) - PAIRS} more pairs of parameters are not drawn." if len(pairs) > PAIRS else ""
     return Section(
-        "Sweep, in sample", [*(drawn or [_line(grid, varied[0])]), _best(trials)], f"{tried} {_verdict(grid)}{left_out}"
+        "Sweep",
+        [*(drawn or [_line(grid, varied[0])]), _best(trials), *more],
+        f"{tried} {_verdict(grid)}{left_out}",
+        _JUDGED,
     )
 
 
@@ -75,7 +83,8 @@ def kind(plateau: float | None) -> str:
 
 def _verdict(grid: Grid) -> str:
     plateau = grid.plateaus[grid.best]
-    named = ", ".join(_set(axis, place) for axis, place in zip(grid.axes, grid.chosen, strict=True))
+    places = zip(grid.axes, grid.chosen, strict=True)
+    named = ", ".join(_set(axis, place) for axis, place in places if len(axis.values) > 1)
     words = f"Chosen: {named}, with the highest Sharpe ratio, {cell('sharpe', grid.sharpes[grid.best])}"
     if plateau is None:
         return f"{words}."
@@ -108,8 +117,7 @@ def _heat(grid: Grid, across: int, up: int) -> Heat:
         [[_rounded(grid.sharpes.get(number)) for number in row] for row in numbers],
         [[_told(grid, number) for number in row] for row in numbers],
         _marks(grid, numbers, [str(x.values[p]) for p in columns], [str(y.values[p]) for p in rows]),
-        note="Marked are the chosen place, and of the best tenth those on a plateau and those on a spike: the neighbours of"
-        f" a plateau have at least {PLATEAU:.0%} of its ratio, those of a spike at most {SPIKE:.0%}." + thin,
+        note=_MARKED + thin,
     )
 
 
@@ -141,13 +149,18 @@ def _line(grid: Grid, axis: int) -> Chart:
     numbers = [_moved(grid, {axis: place}) for place in places]
     x = [str(swept.values[place]) for place in places]
     sharpes = [_rounded(grid.sharpes.get(number)) for number in numbers]
-    mark = Series("chosen", "chosen", [str(swept.values[chosen])], [_rounded(grid.sharpes[grid.best])])
+    marks = _marks(grid, [numbers], x, [""])
+    heights = dict(zip(x, sharpes, strict=True))
     return Chart(
         f"Sharpe ratio by {swept.name}",
         f"Sharpe ratios of {len(x)} values of {swept.name}. {_verdict(grid)}",
         Axis("category", swept.name),
         Axis("number"),
-        [Series("sharpe", "main", x, sharpes, [_told(grid, number) for number in numbers]), mark],
+        [
+            Series("sharpe", "main", x, sharpes, [_told(grid, number) for number in numbers]),
+            *(replace(mark, y=[heights[str(place)] for place in mark.x]) for mark in marks),
+        ],
+        note=_MARKED,
     )
 
 
