@@ -32,9 +32,10 @@ from with_ma import costs_of, crossing, panel_of
 from marketagent import metrics
 from marketagent.costs import Costs, parse
 from marketagent.decision import decide
+from marketagent.events import FILL
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.panel import Array, Panel, Raw
-from marketagent.simulate import FILL, Simulation, simulate
+from marketagent.simulate import Simulation, simulate
 
 CENT, RATIO = 0.005, 1e-9
 TERMS = {"fast": 10, "slow": 30, "gross": 0.9, "fee": 0.002, "slippage": 0.0, "cash": 10_000.0}

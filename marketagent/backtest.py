@@ -10,9 +10,10 @@ from marketagent import metrics
 from marketagent.costing import TIMES, Size, break_even_bps, guessed_bps
 from marketagent.costs import Costs
 from marketagent.decision import Decisions
+from marketagent.events import FILL
 from marketagent.orders import WHOLE
 from marketagent.panel import Array, Panel
-from marketagent.simulate import FILL, SILENT_SESSIONS, Simulation, simulate
+from marketagent.simulate import SILENT_SESSIONS, Simulation, simulate
 from marketagent.timeframes import DAY, bars_a_session
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ every length of bar: a minute has a 390th of the day's volume and the square roo
 Torre, BARRA Market Impact Model Handbook (1997); Almgren et al., Direct Estimation of Equity Market Impact (2005).
 """
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from datetime import date
@@ -88,6 +89,25 @@ class Costs:
             due = due + self._levied(signed, shares, value)
         return np.where(shares == 0, 0.0, due)
 
+    def commission_of(self, quantity: float, price: float, traded: float = 0.0) -> float:
+        """``commission`` of one order, in numbers instead of arrays: the same to the bit, in a tenth of the time."""
+        if quantity == 0:
+            return 0.0
+        shares = abs(quantity)
+        value = shares * price
+        each = self._one_by_tiers(shares, traded) if self.tiers else self.per_share * shares
+        by_share = min(max(each, self.minimum), self.ceiling * value)
+        due = self.bps / 10_000 * value + by_share
+        if self._passes_on:
+            clearing = min(self.clearing_per_share * shares, self.clearing_ceiling * value)
+            due += self.on_commission * by_share + self.exchange_per_share * shares + clearing
+        if self._is_levied:
+            levied = self.cat_per_share * shares
+            if quantity < 0:
+                levied += self.sec_rate * value + min(self.taf_per_share * shares, self.taf_maximum)
+            due += math.ceil(levied * 100 - CENT_HAIR) / 100 if self.whole_cents else levied
+        return due
+
     def fill_price(self, price: npt.ArrayLike, quantity: npt.ArrayLike, pressure: npt.ArrayLike | None = None) -> Array:
         """The price after slippage: a buy (positive quantity, or side) pays more, a sale gets less.
 
@@ -102,6 +122,13 @@ class Costs:
             shares = np.abs(np.asarray(quantity, dtype=np.float64))
             move = move + np.minimum(np.asarray(pressure) * np.sqrt(shares), LARGEST_IMPACT)
         return np.asarray(price + price * np.sign(quantity) * move)
+
+    def fill_price_of(self, price: float, quantity: float, pressure: float | None = None) -> float:
+        """``fill_price`` of one order, in numbers: the same to the bit."""
+        move = self.slippage_bps / 10_000
+        if pressure is not None:
+            move += min(pressure * math.sqrt(abs(quantity)), LARGEST_IMPACT)
+        return price + price * ((quantity > 0) - (quantity < 0)) * move
 
     def flat(self, bps: float) -> "Costs":
         """The same market at one flat cost: `bps` of the traded value instead of commission, fees, slippage and impact.
@@ -141,6 +168,16 @@ class Costs:
             until = self.tiers[k + 1][0] if k + 1 < len(self.tiers) else np.inf
             if until > traded:
                 due = due + rate * np.clip(traded + shares - max(since, traded), 0.0, until - max(since, traded))
+        return due
+
+    def _one_by_tiers(self, shares: float, traded: float) -> float:
+        """``_by_tiers`` of one order."""
+        due = 0.0
+        for k, (since, rate) in enumerate(self.tiers):
+            until = self.tiers[k + 1][0] if k + 1 < len(self.tiers) else math.inf
+            if until > traded:
+                first = max(since, traded)
+                due += rate * min(max(traded + shares - first, 0.0), until - first)
         return due
 
     def _passed_on(self, shares: Array, value: Array, commission: Array) -> Array:

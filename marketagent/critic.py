@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketagent.backtest import Backtest
+from marketagent.events import CLOSED, DIVIDEND, FILL, SPLIT
 from marketagent.metrics import LEVEL, SESSIONS
 from marketagent.panel import Array
 from marketagent.records import Finding
-from marketagent.simulate import CLOSED, DIVIDEND, FILL, SPLIT
 
 LEAST_TRADES = 30  # round trips below which a mean says little
 MOST_OF_A_NAME = 0.5  # of the profit

@@ -1,5 +1,7 @@
 """From target weights to share quantities: the one place where a decision becomes an order's size."""
 
+import math
+
 import numpy as np
 
 from marketagent.panel import Array
@@ -13,6 +15,11 @@ def cut(quantity: Array, steps: float) -> Array:
     return np.trunc(quantity * steps + np.copysign(HAIR, quantity)) / steps
 
 
+def cut_one(quantity: float, steps: float) -> float:
+    """``cut`` of one number, to the bit."""
+    return math.trunc(quantity * steps + math.copysign(HAIR, quantity)) / steps
+
+
 def snap(quantity: Array, steps: float) -> Array:
     """`quantity`, a sum or difference of whole steps, without what adding floats left on it.
 
@@ -20,6 +27,11 @@ def snap(quantity: Array, steps: float) -> Array:
     0.3
     """
     return np.rint(quantity * steps) / steps
+
+
+def snap_one(quantity: float, steps: float) -> float:
+    """``snap`` of one number, to the bit."""
+    return round(quantity * steps) / steps
 
 
 def order_quantities(targets: Array, shares: Array, close: Array, equity: float, *, band: float, steps: float) -> Array:
@@ -40,6 +52,16 @@ def order_quantities(targets: Array, shares: Array, close: Array, equity: float,
     some = np.flatnonzero((targets == targets) & ((targets != 0) | (shares != 0)))  # the others have nothing to trade
     orders[some] = _sized(targets[some], shares[some], close[some], equity, band, steps)
     return orders
+
+
+def order_quantity(target: float, shares: float, close: float, equity: float, *, band: float, steps: float) -> float:
+    """``order_quantities`` of one symbol, in numbers instead of arrays: the same to the bit, in a tenth of the time."""
+    if not equity > 0 or math.isnan(target) or math.isnan(close) or not (target or shares):
+        return 0.0
+    wanted_value = target * equity
+    if abs(wanted_value - shares * close) < band * abs(wanted_value) or (band >= 1 and shares * target > 0):
+        return 0.0
+    return snap_one(cut_one(wanted_value / close, steps) - shares, steps)
 
 
 def first_order(targets: Array, shares: Array, close: Array, equity: Array, *, band: float, steps: float) -> int:

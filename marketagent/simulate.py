@@ -29,48 +29,25 @@ holder at the price it reopens at, not before. The same functions, called for on
 paper account.
 """
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marketagent.costs import Costs
-from marketagent.execution import Book, after_split, before_open, execute_some, lending, overnight, total
+from marketagent.events import CLOSED, DIVIDEND, FILL, FRACTION, SPLIT, Column, Entry, Events, events_of
+from marketagent.execution import Book, after_split, before_open, execute_one, execute_some, lending, overnight, total
 from marketagent.liquidity import liquidity
-from marketagent.orders import WHOLE, first_order, order_quantities
+from marketagent.orders import WHOLE, first_order, order_quantities, order_quantity
 from marketagent.panel import Array, Panel, Sessions
 from marketagent.sizing import row_total
 
 FILLS = ("next-open", "next-close", "same-close")
 SILENT_SESSIONS = 5
 GLANCE = 512  # cells that are looked ahead at first for the next decision that orders something
-FILL, SPLIT, DIVIDEND, FRACTION, CLOSED = range(5)
-KINDS = ("fill", "split", "dividend", "fraction", "closed")
-Column = NDArray[Any]  # rows, symbols and kinds are whole numbers, quantities and prices are not
-# Of the log, in the order of Events: what is the same for all of its symbols is there once.
-Entry = tuple[Column | int, int, Column, int, Array, Array, Array | float]
-
-
-@dataclass(frozen=True)
-class Events:
-    """What happened to the account, K rows in order.
-
-    `row` and `decided` are rows of the panel (`decided` is -1 where nobody decided), `column` the symbol. `kind`
-    is one of KINDS: for fill, fraction and closed `quantity` is signed shares and `price` USD; for split
-    `quantity` is the ratio; for dividend `quantity` is the shares and `price` USD a share.
-    """
-
-    row: NDArray[np.int64]
-    decided: NDArray[np.int64]
-    column: NDArray[np.int64]
-    kind: NDArray[np.int64]
-    quantity: Array
-    price: Array
-    commission: Array
-
-    def __len__(self) -> int:
-        return len(self.row)
 
 
 @dataclass(frozen=True)
@@ -121,7 +98,8 @@ def simulate(
         raise ValueError(f"targets are {targets.shape}, the panel is {panel.shape}")
     if fill not in FILLS:
         raise ValueError(f"fill {fill!r} is none of {', '.join(FILLS)}")
-    return _Run(targets, panel, costs, cash, start, fill, steps, band).all()
+    kind = _Alone if panel.shape[1] == 1 and not costs.lends else _Run
+    return kind(targets, panel, costs, cash, start, fill, steps, band).all()
 
 
 class _Run:
@@ -151,8 +129,8 @@ class _Run:
         self.splits = _starts(self.split_rows, length)
         self.pay_rows, self.pay_columns = panel.dividends
         self.dividends, self.pays = panel.dividend[self.pay_rows, self.pay_columns], _starts(self.pay_rows, length)
-        self.month = panel.sessions.astype("datetime64[M]")
-        self.traded_in = np.datetime64("NaT")
+        self.month: Sequence[int] = panel.sessions.astype("datetime64[M]").astype(np.int64).data
+        self.traded_in: int | None = None
         self.lent = np.zeros(length) if costs.lends else np.zeros(0)
         # The first row of each session but the first of all: a night lies before it.
         self.wakes = np.diff(panel.days, prepend=panel.days[:1]) > np.timedelta64(0, "D")
@@ -175,13 +153,13 @@ class _Run:
             self.cash[kept],
             self.exposure[kept],
             self.book.shares,
-            _events(self.log),
+            events_of(self.log),
             tuple(self.closed),
             self.unfilled,
             self.lent[kept],
         )
 
-    def _next_turn(self, t: int, turns: list[int]) -> int:
+    def _next_turn(self, t: int, turns: Sequence[int]) -> int:
         """The first row from `t` on that may change the shares or orders: one of `turns`, or a split of what is held."""
         if self.waiting is not None:
             return t
@@ -312,8 +290,7 @@ class _Run:
     def _fill(self, t: int, decided: int, price: Array) -> None:
         if self.waiting is None:
             return
-        if self.traded_in != self.month[t]:
-            self.traded_in, self.book.traded = self.month[t], 0.0
+        self._begin_month(t)
         market = liquidity(self.panel, t, self.costs)
         ordered = self.waiting.nonzero()[0]
         columns = ordered[np.isfinite(price[ordered])]
@@ -324,6 +301,10 @@ class _Run:
         self.unfilled += len(ordered) - len(hit)
         self._record(t, decided, columns[hit], FILL, filled[hit], paid[hit], fees[hit])
         self.waiting = None
+
+    def _begin_month(self, t: int) -> None:
+        if self.traded_in != self.month[t]:
+            self.traded_in, self.book.traded = self.month[t], 0.0
 
     def _close_silent(self, t: int, mark: Array) -> None:
         gone = np.where(self.closes_on == t, self.book.shares, 0.0)
@@ -350,33 +331,89 @@ class _Run:
             self.log.append((rows, decided, columns, kind, quantity, price, 0.0 if fees is None else fees))
 
 
-def _nexts(turns: NDArray[np.bool_]) -> list[int]:
+class _Alone(_Run):
+    """A run of one symbol, which is calculated in numbers: with arrays of one number it takes ten times as long.
+
+    Only what is on most rows is said again here: orders, fills and positions. Splits, dividends and closings are those of
+    any run, and where nights are paid for, so is all of it.
+    """
+
+    def __init__(self, targets: Array, panel: Panel, costs: Costs, *account: Any) -> None:
+        super().__init__(targets, panel, costs, *account)
+        paid = panel.raw.open if self.fill == "next-open" else panel.raw.close
+        columns = (targets, panel.raw.close, paid, panel.mark)
+        self.target, self.close, self.price, self.mark = (values[:, 0].data for values in columns)
+        self.first = np.zeros(1, dtype=np.int64)  # the column
+        self.held = np.zeros(len(targets))  # shares at each close: what they are worth is found of all rows at once
+        self.entries = _nexts(self.deciding & (targets[:, 0] != 0))
+        special = self.ending.copy()
+        special[self.split_rows] = special[self.pay_rows] = True
+        self.special = _nexts(special)
+
+    def all(self) -> Simulation:
+        run = super().all()
+        value = self.held[self.start :] * self.panel.mark[self.start :, 0]
+        return replace(run, equity=run.cash + value, exposure=np.abs(value) if self.goes_short else value)
+
+    def _pass_idle(self, t: int) -> int:
+        last, shares = min(self._next_turn(t, self.stops), self.special[t]), float(self.book.shares[0])
+        row = self._first_order(t, last, shares, self.book.cash) if shares else min(self.entries[t], last)
+        self.cash[t:row], self.held[t:row] = self.book.cash, shares
+        return row
+
+    def _quiet(self, t: int, turn: int, outlook: tuple[Array, Array, Array]) -> None:
+        super()._quiet(t, turn, outlook)
+        self.held[t:turn] = self.book.shares[0]
+
+    def _first_order(self, t: int, last: int, shares: float, cash: float) -> int:
+        """The first of the rows from `t` to before `last` that orders anything, or `last`."""
+        rows, band = zip(self.target[t:last], self.close[t:last], self.mark[t:last], strict=True), self.band
+        for row, (target, close, mark) in enumerate(rows, start=t):
+            wanted_value = target * (cash + shares * mark)
+            # What is within the band, as nearly all is, needs no closer look.
+            near = abs(wanted_value - shares * close) < band * abs(wanted_value)
+            if not near and self._orders(row, shares, cash + shares * mark):
+                return row
+        return last
+
+    def _session(self, t: int) -> None:
+        if self.special[t] == t:
+            super()._session(t)
+            self.held[t] = self.book.shares[0]
+            return
+        if self.waiting is not None:
+            self._fill_one(t, t - 1, self.waiting)
+        shares = float(self.book.shares[0])
+        if self.deciding[t]:
+            wanted = self._orders(t, shares, self.book.cash + shares * self.mark[t])
+            self.idle = not wanted
+            self.waiting = np.array([wanted]) if wanted else None
+            if self.waiting is not None and self.fill == "same-close":
+                self._fill_one(t, t, self.waiting)
+        self.cash[t], self.held[t] = self.book.cash, self.book.shares[0]
+
+    def _orders(self, t: int, shares: float, equity: float) -> float:
+        return order_quantity(self.target[t], shares, self.close[t], equity, band=self.band, steps=self.steps)
+
+    def _fill_one(self, t: int, decided: int, waiting: Array) -> None:
+        self._begin_month(t)
+        self.waiting, price, filled = None, self.price[t], 0.0
+        if math.isfinite(price):
+            market = liquidity(self.panel, t, self.costs)
+            filled, paid, fee = execute_one(self.book, 0, float(waiting[0]), price, self.costs, self.steps, market)
+        if filled:
+            self._record(t, decided, self.first, FILL, np.array([filled]), np.array([paid]), np.array([fee]))
+        else:
+            self.unfilled += 1
+
+
+def _nexts(turns: NDArray[np.bool_]) -> Sequence[int]:
     """For each row, and for the end, the first row from it on that is one of `turns`; the end if none is."""
     found = np.append(np.flatnonzero(turns), len(turns))
-    # A list, as is all that each row looks up: one number out of an array costs more than the arithmetic on it.
-    nexts: list[int] = found[np.searchsorted(found, np.arange(len(turns) + 1))].tolist()
-    return nexts
+    # Its memory, as all that is looked up row by row: that gives plain numbers, and sooner than an array gives its own.
+    return np.repeat(found, np.diff(found, prepend=-1)).data
 
 
-def _starts(rows: Column, length: int) -> list[int]:
+def _starts(rows: Column, length: int) -> Sequence[int]:
     """Where the entries of each row begin in the ordered `rows`, and at last where they end."""
-    starts: list[int] = np.searchsorted(rows, np.arange(length + 1)).tolist()
-    return starts
-
-
-def _events(log: list[Entry]) -> Events:
-    """The log as columns; what an entry says once holds for each of its symbols."""
-    counts = [len(entry[2]) for entry in log]
-    row, decided, kind = (_column(log, k, counts, np.int64) for k in (0, 1, 3))
-    column = np.concatenate([np.zeros(0, dtype=np.int64), *(entry[2] for entry in log)])
-    quantity, price = (np.concatenate([np.zeros(0), *(entry[k] for entry in log)]) for k in (4, 5))
-    return Events(row, decided, column, kind, quantity, price, _column(log, 6, counts, np.float64))
-
-
-def _column(log: list[Entry], k: int, counts: list[int], kind: type[np.generic]) -> Column:
-    places = np.cumsum([0, *counts]).tolist()
-    made = np.repeat(np.array([0 if isinstance(entry[k], np.ndarray) else entry[k] for entry in log], kind), counts)
-    for place, entry, count in zip(places, log, counts, strict=False):
-        if isinstance(entry[k], np.ndarray):
-            made[place : place + count] = entry[k]
-    return made
+    return np.searchsorted(rows, np.arange(length + 1)).data

@@ -11,9 +11,18 @@ from marketagent.costs import Costs, parse
 from marketagent.errors import UsageError
 
 SCHEDULES = ["none", "bps:0", "bps:7.5", "ibkr-fixed", "ibkr-tiered", "alpaca"]
+# Every number that can be charged acts in one of them.
+EVERY = [
+    *(parse(name, slippage="fixed:3") for name in SCHEDULES),
+    Costs(name="all", slippage_bps=7.0, bps=1.5, minimum=0.4, ceiling=0.02, tiers=((0, 0.02), (500, 0.01), (9000, 0.001)),
+          on_commission=0.07, exchange_per_share=0.003, clearing_per_share=0.0002, clearing_ceiling=0.005, sec_rate=8e-6,
+          taf_per_share=0.0002, taf_maximum=7.27, cat_per_share=3e-5, whole_cents=True),
+    Costs(name="cents", per_share=0.01, minimum=1.0, ceiling=0.5, sec_rate=2e-5, cat_per_share=1e-4),
+]  # fmt: skip
 KNOWN = "known: none, bps:X, ibkr-fixed, ibkr-tiered, alpaca"
 
 shares = st.one_of(st.floats(0, 1e7, allow_subnormal=False), st.integers(0, 10**7).map(float))
+signed = st.tuples(shares, st.sampled_from([1.0, -1.0])).map(lambda pair: pair[0] * pair[1])
 prices = st.floats(0.0001, 1e6)
 bps = st.floats(0, 1000, allow_subnormal=False)
 
@@ -60,6 +69,17 @@ def test_more_shares_never_cost_less_and_no_commission_is_negative(
     less, more = sorted((less, more))
     few, many, sold = parse(name).commission([less, more, -more], price)
     assert 0 <= few <= many <= sold
+
+
+@pytest.mark.parametrize("costs", EVERY, ids=lambda costs: costs.name)
+@given(quantity=signed, price=prices, traded=shares, pressure=st.one_of(st.none(), st.floats(0, 1)))
+def test_one_order_costs_in_numbers_what_it_costs_in_arrays_to_the_bit(
+    costs: Costs, quantity: float, price: float, traded: float, pressure: float | None
+) -> None:
+    assert costs.commission_of(quantity, price, traded) == costs.commission(quantity, price, traded)
+    paid = costs.fill_price_of(price, quantity, pressure)
+    assert paid == costs.fill_price(price, quantity, pressure)
+    assert isinstance(paid, float)
 
 
 @given(low=bps, high=bps, quantity=shares, price=prices)

@@ -12,10 +12,11 @@ from marketagent import catalog, costs, intake, scoring
 from marketagent.backtest import backtest
 from marketagent.decision import decide
 from marketagent.errors import NoData
+from marketagent.events import CLOSED
 from marketagent.metrics import summary
 from marketagent.scoring import View
 from marketagent.sessions import due
-from marketagent.simulate import CLOSED, simulate
+from marketagent.simulate import simulate
 from marketagent.sources import csv
 from marketagent.store.database import opened
 from marketagent.store.intraday import FIELDS

@@ -8,10 +8,11 @@ from markets import panel_of, random_market, random_targets
 from numpy.testing import assert_array_equal
 
 from marketagent.costs import Costs, parse
+from marketagent.events import FILL
 from marketagent.liquidity import liquidity
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.panel import Panel
-from marketagent.simulate import FILL, Simulation, simulate
+from marketagent.simulate import Simulation, simulate
 
 NAN = np.nan
 

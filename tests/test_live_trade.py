@@ -20,9 +20,10 @@ from marketagent import catalog, cli, costs, journal, paper, pipe, scoring, trad
 from marketagent.backtest import backtest
 from marketagent.decision import decide
 from marketagent.errors import Refused, Stopped
+from marketagent.events import FILL
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.scoring import View
-from marketagent.simulate import FILL, simulate
+from marketagent.simulate import simulate
 from marketagent.store.database import opened
 from marketagent.timeframes import bar_text
 from marketagent.trading import Terms

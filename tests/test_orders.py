@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from marketagent.orders import FRACTIONAL, WHOLE, cut, order_quantities, snap
+from marketagent.orders import FRACTIONAL, WHOLE, cut, order_quantities, order_quantity, snap
 
 NAN = np.nan
 
@@ -71,6 +71,24 @@ def test_an_exit_always_trades(band: float) -> None:
 def test_an_account_worth_nothing_trades_nothing(equity: float) -> None:
     assert one(0.0, 300, 20.0, equity=equity) == 0
     assert one(0.5, 0, 20.0, equity=equity) == 0
+
+
+shares_held = st.one_of(st.just(0.0), st.integers(-(10**6), 10**6).map(float), st.floats(-1e6, 1e6))
+
+
+@pytest.mark.parametrize("steps", [WHOLE, FRACTIONAL])
+@given(
+    target=st.one_of(st.just(NAN), st.just(0.0), st.floats(-2, 2)),
+    shares=shares_held,
+    close=st.one_of(st.just(NAN), st.floats(0.0001, 1e6)),
+    equity=st.one_of(st.floats(-1e6, 1e9), st.just(NAN)),
+    band=st.sampled_from([0.0, 0.25, 1.0]),
+)
+def test_one_order_in_numbers_is_what_it_is_in_arrays_to_the_bit(
+    steps: float, target: float, shares: float, close: float, equity: float, band: float
+) -> None:
+    found = order_quantity(target, shares, close, equity, band=band, steps=steps)
+    assert found == one(target, shares, close, equity, band, steps)
 
 
 def test_fractions_are_millionths() -> None:

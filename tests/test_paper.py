@@ -27,8 +27,8 @@ from streams import environment
 from marketagent import catalog, costs, intake, journal, paper, scoring, sources
 from marketagent.backtest import backtest
 from marketagent.errors import BadConfig, NoData
+from marketagent.events import FILL
 from marketagent.scoring import View
-from marketagent.simulate import FILL
 from marketagent.store.database import opened
 from marketagent.store.market import MARKET, read_panel
 from marketagent.store.staged import Options

@@ -10,10 +10,11 @@ from recorded import RECORDED, TERMS
 from marketagent import catalog, metrics
 from marketagent.costs import Costs, parse
 from marketagent.decision import decide
+from marketagent.events import FILL
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.panel import Array, Panel, Raw
 from marketagent.replay import Ground
-from marketagent.simulate import FILL, Simulation, simulate
+from marketagent.simulate import Simulation, simulate
 from marketagent.sweep import Sweep
 
 CASH = TERMS["cash"]

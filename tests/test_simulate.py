@@ -9,9 +9,10 @@ from numpy.testing import assert_array_equal
 from reference import Reference, reference
 
 from marketagent.costs import Costs, parse
+from marketagent.events import CLOSED, DIVIDEND, FILL, FRACTION, KINDS, SPLIT
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.panel import Panel
-from marketagent.simulate import CLOSED, DIVIDEND, FILL, FILLS, FRACTION, KINDS, SPLIT, Simulation, _Run, simulate
+from marketagent.simulate import FILLS, Simulation, _Alone, _Run, simulate
 
 NONE = parse("none")
 DEAR = parse("ibkr-fixed", slippage_bps=20)
@@ -93,6 +94,32 @@ def test_looking_ahead_over_idle_decisions_changes_nothing(monkeypatch: Any, ban
             assert_array_equal(getattr(ahead.events, name), getattr(plain.events, name))
         assert (ahead.unfilled, ahead.closed) == (plain.unfilled, plain.closed)
     assert max(passed) > 10 or band == 0
+
+
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("steps", [WHOLE, FRACTIONAL])
+def test_a_symbol_alone_is_traded_in_numbers_as_it_is_in_arrays(monkeypatch: Any, fill: str, steps: float) -> None:
+    costs = [
+        NONE,
+        DEAR,
+        parse("ibkr-tiered", slippage="volume:0.001,sqrt:0.4"),
+        parse("alpaca", borrow_rate=0.1, margin_rate=0.2),
+    ]
+    for seed in range(120):
+        panel = random_market(3000 + seed, sessions=70, symbols=1)
+        targets = random_targets(seed, panel, long_only=seed % 3 > 0)
+        held = np.repeat(np.random.default_rng(seed).choice([0.0, 0.4, 1.2, -0.3, NAN], (7, 1)), 10, axis=0)
+        terms: dict[str, Any] = {"fill": fill, "steps": steps, "band": (0.0, 0.25, 1.0)[seed % 3], "start": seed % 5}
+        for wanted in (targets, np.where(panel.has_bar, held, NAN)):
+            monkeypatch.setattr("marketagent.simulate._Alone", _Alone)
+            found = simulate(wanted, panel, costs[seed % 4], (900.0, 1e6)[seed % 2], **terms)
+            monkeypatch.setattr("marketagent.simulate._Alone", _Run)
+            expected = simulate(wanted, panel, costs[seed % 4], (900.0, 1e6)[seed % 2], **terms)
+            for name in ("equity", "cash", "exposure", "shares", "lent"):
+                assert_array_equal(getattr(found, name), getattr(expected, name))
+            for name in vars(expected.events):
+                assert_array_equal(getattr(found.events, name), getattr(expected.events, name))
+            assert (found.unfilled, found.closed) == (expected.unfilled, expected.closed)
 
 
 def test_equity_is_the_cash_and_positions_that_the_events_leave() -> None:

@@ -24,9 +24,9 @@ from marketagent import catalog, costs, trading
 from marketagent.backtest import backtest
 from marketagent.decision import decide
 from marketagent.errors import NoData, Refused
+from marketagent.events import FILL
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.panel import empty
-from marketagent.simulate import FILL
 from marketagent.trading import Terms
 
 COSTS = costs.parse("ibkr-fixed@2024-01-15", slippage_bps=7)

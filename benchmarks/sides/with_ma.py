@@ -19,10 +19,11 @@ from marketagent import catalog
 from marketagent.backtest import backtest
 from marketagent.costs import Costs, parse
 from marketagent.decision import decide
+from marketagent.events import FILL
 from marketagent.metrics import session_returns, sharpe
 from marketagent.panel import Array, Panel, Raw
 from marketagent.replay import Ground
-from marketagent.simulate import FILL, simulate
+from marketagent.simulate import simulate
 from marketagent.strategy import Strategy
 from marketagent.sweep import Sweep, warm
 

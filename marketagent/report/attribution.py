@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from marketagent.backtest import Backtest
 from marketagent.decision import Decisions
+from marketagent.events import DIVIDEND, SPLIT
 from marketagent.panel import Array
-from marketagent.simulate import DIVIDEND, SPLIT
 
 NOBODY = "no signal"  # of a target that no signal speaks for
 _CENT = 0.01

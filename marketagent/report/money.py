@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketagent.backtest import Backtest
+from marketagent.events import FILL
 from marketagent.formats import cell
 from marketagent.report.attribution import Gains, by_signal, gains
 from marketagent.report.model import Axis, Chart, Group, Picker, Section, Series, Sheet, Table
 from marketagent.report.sections import numbers, timeline
 from marketagent.report.thin import thinned
-from marketagent.simulate import FILL
 
 ENDS = 15  # symbols at the top and at the bottom of the contributions
 PICTURED = 12  # symbols whose fills are shown on their prices

@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketagent.backtest import Backtest
+from marketagent.events import FILL
 from marketagent.formats import cell
 from marketagent.metrics import SESSIONS
 from marketagent.panel import Array, Panel, Sessions
 from marketagent.report.model import Axis, Chart, Section, Series, Table, Value
 from marketagent.report.thin import thinned
-from marketagent.simulate import FILL
 from marketagent.timeframes import DAY, bars_a_session
 
 HELD = "universe, held in equal parts"

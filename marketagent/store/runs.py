@@ -9,10 +9,10 @@ from typing import Any
 
 from marketagent.backtest import Backtest
 from marketagent.errors import DiskError, UsageError
+from marketagent.events import KINDS, Events
 from marketagent.panel import Sessions
 from marketagent.records import Backtest as BacktestRecord
 from marketagent.records import Decision, Fold
-from marketagent.simulate import KINDS, Events
 from marketagent.store.connection import Connection
 from marketagent.store.database import opened
 
