@@ -47,15 +47,17 @@ def summary(
     """
     returns = session_returns(equity, cash)
     against = None if benchmark is None else _checked(benchmark)
+    growth, falls = cagr(returns, periods), _drawdowns(returns)
+    fall = _deepest(falls)
     return {
         "total_return": total_return(returns),
-        "cagr": cagr(returns, periods),
+        "cagr": growth,
         "volatility": volatility(returns, periods),
         "sharpe": sharpe(returns, risk_free, periods),
         "sortino": sortino(returns, risk_free, periods),
-        "calmar": calmar(returns, periods),
-        "max_drawdown": max_drawdown(returns),
-        "drawdown_days": drawdown_days(returns, periods),
+        "calmar": _growth_to_fall(growth, fall),
+        "max_drawdown": fall,
+        "drawdown_days": _longest(falls, periods),
         "alpha": None if against is None else alpha(returns, against, risk_free, periods),
         "beta": None if against is None else beta(returns, against),
         "information_ratio": None if against is None else information_ratio(returns, against),
@@ -134,7 +136,10 @@ def sortino(returns: Array, risk_free: float = 0.0, periods: int = SESSIONS) -> 
 
 def calmar(returns: Array, periods: int = SESSIONS) -> Metric:
     """CAGR a unit of maximum drawdown; None without a drawdown. Young, Futures 20 (1991)."""
-    growth, fall = cagr(returns, periods), max_drawdown(returns)
+    return _growth_to_fall(cagr(returns, periods), max_drawdown(returns))
+
+
+def _growth_to_fall(growth: Metric, fall: Metric) -> Metric:
     return None if growth is None or fall is None else _ratio(growth, -fall)
 
 
@@ -144,8 +149,11 @@ def max_drawdown(returns: Array) -> Metric:
     >>> max_drawdown(np.array([0.25, -0.5, 0.5]))
     -0.5
     """
-    returns = _checked(returns)
-    return _defined(np.min(_drawdowns(returns))) if len(returns) else None
+    return _deepest(_drawdowns(_checked(returns)))
+
+
+def _deepest(falls: Array) -> Metric:
+    return _defined(np.min(falls)) if len(falls) else None
 
 
 def drawdown_days(returns: Array, periods: int = SESSIONS) -> Metric:
@@ -154,10 +162,13 @@ def drawdown_days(returns: Array, periods: int = SESSIONS) -> Metric:
     >>> drawdown_days(np.array([0.25, -0.5, 0.5, 1.0, -0.1]))
     2.0
     """
-    returns = _checked(returns)
-    if not len(returns):
+    return _longest(_drawdowns(_checked(returns)), periods)
+
+
+def _longest(falls: Array, periods: int) -> Metric:
+    if not len(falls):
         return None
-    peaks = np.flatnonzero(np.concatenate([[True], _drawdowns(returns) >= -LEVEL, [True]]))
+    peaks = np.flatnonzero(np.concatenate([[True], falls >= -LEVEL, [True]]))
     return float((np.max(np.diff(peaks)) - 1) * SESSIONS / periods)
 
 
