@@ -43,6 +43,15 @@ class Connection:
         values = {name: json.dumps(list(column), allow_nan=False, default=str) for name, (_, column) in columns.items()}
         self.execute(f"INSERT INTO {table} ({names}) SELECT {taken}", values)
 
+    @contextmanager
+    def view(self, name: str, columns: Mapping[str, Any]) -> Iterator[None]:
+        """For the length of the block, NumPy arrays of numbers or instants as a table `name`; of objects DuckDB would ask
+        pandas what they are. After an error in the block it stays, until the connection is closed."""
+        with _pandas_kept_out():
+            self.raw.register(name, dict(columns))
+        yield
+        self.raw.unregister(name)
+
 
 def _read_as(kind: str) -> str:
     """The type a JSON value is read as before it is cast to `kind`: JSON has no dates."""

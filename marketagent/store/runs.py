@@ -7,17 +7,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from marketagent.backtest import Backtest
 from marketagent.errors import DiskError, UsageError
 from marketagent.events import KINDS, Events
 from marketagent.panel import Sessions
 from marketagent.records import Backtest as BacktestRecord
 from marketagent.records import Decision, Fold
+from marketagent.store.columns import Coded, Columns, insert
 from marketagent.store.connection import Connection
 from marketagent.store.database import opened
 
 RUNS = "runs.duckdb"
-Columns = dict[str, tuple[str, list[Any]]]  # name -> (SQL type, values)
 
 
 def write_decisions(home: Path, run: str, decisions: Sequence[Decision], now: datetime, *, timeout_s: float) -> None:
@@ -59,14 +61,10 @@ def write_backtest(
                 json.dumps(record.notes), json.dumps(asdict(record)), record.timeframe,
             ],
         )  # fmt: skip
-        con.insert(
-            "equity",
-            {"run": ("VARCHAR", [record.run] * len(result.returns)), **_some(result, "session", "ts", "equity")},
-        )
-        if len(result.simulation.events):
-            con.insert(
-                "fills", {"run": ("VARCHAR", [record.run] * len(result.simulation.events)), **event_columns(result)}
-            )
+        bars, events = len(result.returns), len(result.simulation.events)
+        insert(con, "equity", {"run": _all_of(record.run, bars), **_some(result, "session", "ts", "equity")})
+        if events:
+            insert(con, "fills", {"run": _all_of(record.run, events), **event_columns(result)})
 
 
 def write_folds(home: Path, folds: Sequence[Fold], *, timeout_s: float) -> None:
@@ -74,7 +72,9 @@ def write_folds(home: Path, folds: Sequence[Fold], *, timeout_s: float) -> None:
     kinds = dict.fromkeys(("train_first", "train_last", "first", "last"), "DATE")
     kinds |= dict.fromkeys(("fold", "combinations"), "BIGINT")
     kinds |= dict.fromkeys(("in_sample_sharpe", "sharpe", "total_return"), "DOUBLE")
-    columns: Columns = {name: (kind, [getattr(fold, name) for fold in folds]) for name, kind in kinds.items()}
+    columns: dict[str, tuple[str, list[Any]]] = {
+        name: (kind, [getattr(fold, name) for fold in folds]) for name, kind in kinds.items()
+    }
     columns["run"] = ("VARCHAR", [fold.run for fold in folds])
     columns["params"] = ("VARCHAR", [json.dumps(fold.params) for fold in folds])
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
@@ -99,10 +99,10 @@ def equity_columns(result: Backtest) -> Columns:
     run = result.simulation
     return {
         **_bars("session", "ts", run.sessions),
-        "equity": ("DOUBLE", run.equity.tolist()),
-        "cash": ("DOUBLE", run.cash.tolist()),
-        "exposure": ("DOUBLE", run.exposure.tolist()),
-        "returns": ("DOUBLE", result.returns.tolist()),
+        "equity": ("DOUBLE", run.equity),
+        "cash": ("DOUBLE", run.cash),
+        "exposure": ("DOUBLE", run.exposure),
+        "returns": ("DOUBLE", result.returns),
     }
 
 
@@ -111,30 +111,30 @@ def _some(result: Backtest, *names: str) -> Columns:
     return {name: columns[name] for name in names if name in columns}
 
 
-def _bars(session: str, ts: str, bars: Sessions, rows: Sequence[int] | None = None) -> Columns:
-    """The columns that name the bars in `rows`, by default all, -1 being none: the session, and for bars within one, the
-    instant they start at. As texts, each made once: there are many rows of each."""
+def _all_of(text: str, rows: int) -> tuple[str, Coded]:
+    """The same text on so many rows."""
+    return "VARCHAR", Coded([text], np.zeros(rows, dtype=np.int64))
 
-    def named(instants: Sessions) -> list[str | None]:
-        texts: list[str | None] = [*instants.astype(str).tolist(), None]
-        return texts[:-1] if rows is None else [texts[row] for row in rows]
 
-    days = {session: ("DATE", named(bars.astype("datetime64[D]")))}
-    return days if bars.dtype == "datetime64[D]" else {**days, ts: ("TIMESTAMP", named(bars))}
+def _bars(session: str, ts: str, bars: Sessions) -> Columns:
+    """The columns that name `bars`: the session, and for bars within one, the instant they start at."""
+    days = {session: ("DATE", bars.astype("datetime64[D]"))}
+    return days if bars.dtype == "datetime64[D]" else {**days, ts: ("TIMESTAMP", bars)}
 
 
 def event_columns(result: Backtest) -> Columns:
     """Every event in order: the bar, the bar it was decided on, symbol, kind, quantity, price, commission."""
     events: Events = result.simulation.events
     panel = result.decisions.panel
+    decided = np.where(events.decided >= 0, panel.sessions[events.decided], np.datetime64("NaT"))
     return {
-        **_bars("session", "ts", panel.sessions, events.row.tolist()),
-        **_bars("decided", "decided_ts", panel.sessions, events.decided.tolist()),
-        "symbol": ("VARCHAR", [panel.symbols[n] for n in events.column.tolist()]),
-        "kind": ("VARCHAR", [KINDS[kind] for kind in events.kind.tolist()]),
-        "quantity": ("DOUBLE", events.quantity.tolist()),
-        "price": ("DOUBLE", events.price.tolist()),
-        "commission": ("DOUBLE", events.commission.tolist()),
+        **_bars("session", "ts", panel.sessions[events.row]),
+        **_bars("decided", "decided_ts", decided),
+        "symbol": ("VARCHAR", Coded(panel.symbols, events.column)),
+        "kind": ("VARCHAR", Coded(KINDS, events.kind)),
+        "quantity": ("DOUBLE", events.quantity),
+        "price": ("DOUBLE", events.price),
+        "commission": ("DOUBLE", events.commission),
     }
 
 
@@ -150,7 +150,7 @@ def export(columns: Columns, path: Path) -> None:
         with duckdb.connect() as raw:
             con = Connection(raw)
             con.execute(f"CREATE TABLE exported ({fields})")
-            con.insert("exported", columns)
+            insert(con, "exported", columns)
             con.execute(f"COPY exported TO '{target}'")
     except duckdb.IOException as error:
         raise DiskError(f"{path} cannot be written: {str(error).partition(chr(10))[0]}") from error
