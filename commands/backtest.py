@@ -14,7 +14,7 @@ from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.records import StrategyInfo
 from marketagent.report.place import Place, place, records
 from marketagent.simulate import FILLS
-from marketagent.store import runs
+from marketagent.store import runs, trials
 from marketagent.timeframes import DAY
 
 
@@ -147,8 +147,9 @@ def run(
         chance = nulling.tested(
             settings.home, result, bill, start_cash, null, start=start, fill=fill, fractional=fractional
         )
-    worth = scoring.judged_luck(settings.home, trial, result, bootstrap, settings.now, timeout_s=wait, chance=chance)
-    doubts = scoring.criticised(settings.home, trial, result, start_cash, view, timeout_s=wait)
+    family, neighbours = trials.record_one(settings.home, trial, settings.now, timeout_s=wait)
+    worth = scoring.judged_luck(trial, family, result, bootstrap, chance)
+    doubts = scoring.criticised(settings.home, neighbours, result, start_cash, view, timeout_s=wait)
     record = scoring.backtest_record(
         run, loaded, result, bill, start_cash, fill, benchmark, fractional=fractional, worth=worth, findings=doubts
     )

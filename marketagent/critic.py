@@ -178,14 +178,15 @@ def large_fills(scene: Scene) -> Iterator[Finding]:
     if not filled.any():
         return
     day, width = panel.session_number, panel.shape[1]
-    firsts = np.flatnonzero(np.diff(day, prepend=-1))
-    volume = np.add.reduceat(np.nan_to_num(panel.raw.volume), firsts)
-    place = day[events.row[filled]] * width + events.column[filled]
+    rows = np.flatnonzero(np.isin(day, day[events.row[filled]]))  # of the sessions on which there were fills
+    firsts = np.flatnonzero(np.diff(day[rows], prepend=-1))
+    volume = np.add.reduceat(np.nan_to_num(panel.raw.volume[rows]), firsts)
+    place = np.searchsorted(day[rows[firsts]], day[events.row[filled]]) * width + events.column[filled]
     traded = np.bincount(place, weights=np.abs(events.quantity[filled]), minlength=volume.size).reshape(volume.shape)
     share = np.divide(traded, volume, out=np.zeros_like(traded), where=volume > 0)
     worst = np.unravel_index(int(np.argmax(share)), share.shape)
     if share[worst] > MOST_VOLUME:
-        name, session = panel.symbols[int(worst[1])], panel.days[firsts[worst[0]]]
+        name, session = panel.symbols[int(worst[1])], panel.days[rows[firsts[worst[0]]]]
         orders = int(np.count_nonzero(share > MOST_VOLUME))
         more = f"{orders:,} of {np.count_nonzero(traded):,} times more than {MOST_VOLUME:.0%} of a day's volume"
         yield Finding(
@@ -216,8 +217,9 @@ def parameter_spike(scene: Scene) -> Iterator[Finding]:
 def data_gaps(scene: Scene) -> Iterator[Finding]:
     """A symbol lacks sessions between its first bar and its last."""
     panel = scene.result.decisions.panel
-    firsts = np.flatnonzero(np.diff(panel.session_number[scene.start :], prepend=-1)) + scene.start
-    has = np.logical_or.reduceat(panel.has_bar, firsts)
+    has, firsts = panel.has_bar[scene.start :], np.flatnonzero(np.diff(panel.session_number[scene.start :], prepend=-1))
+    if len(firsts) < len(has):
+        has = np.logical_or.reduceat(has, firsts)
     length = len(has)
     alive = has.any(axis=0)
     first, last = has.argmax(axis=0), length - 1 - has[::-1].argmax(axis=0)

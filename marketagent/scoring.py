@@ -21,7 +21,7 @@ from marketagent.records import AccountSize, Decision, Finding, Luck, Opinion
 from marketagent.records import Backtest as BacktestRecord
 from marketagent.store.market import data_hash, read_panel, read_quarantined, read_session_before
 from marketagent.store.opinions import contaminated, read_opinions
-from marketagent.store.trials import Trial, nearby, record
+from marketagent.store.trials import Trial
 from marketagent.strategy import Opinions, Strategy
 from marketagent.symbols import checked
 from marketagent.timeframes import DAY, bar_text, bars_a_session, session_of
@@ -239,21 +239,14 @@ def trial_of(run: str, loaded: Loaded, result: Backtest) -> Trial:
 
 
 def judged_luck(
-    home: Path,
-    trial: Trial,
-    result: Backtest,
-    samples: int,
-    now: datetime,
-    *,
-    timeout_s: float,
-    chance: luck.Chance | None = None,
+    trial: Trial, family: Sequence[float], result: Backtest, samples: int, chance: luck.Chance | None = None
 ) -> Luck:
-    """Write the run down as a trial of its family, and say what its Sharpe ratio is worth among them.
+    """What the Sharpe ratio of a run is worth among those of its `family`, its own included.
 
     With `samples`, also the intervals of so many bootstrap samples: from the same returns always the same.
     """
     panel = result.decisions.panel
-    verdict = luck.judged(trial.moments, record(home, [trial], now, timeout_s=timeout_s))
+    verdict = luck.judged(trial.moments, family)
     a_year = SESSIONS * bars_a_session(panel.timeframe)
     found = luck.bootstrapped(result.returns, samples, a_year, SEED) if samples else None
     intervals = {} if found is None else {name: value for name, value in asdict(found).items() if name != "block"}
@@ -270,10 +263,14 @@ def judged_luck(
 
 
 def criticised(
-    home: Path, trial: Trial, result: Backtest, cash: float, view: View, *, timeout_s: float
+    home: Path, neighbours: Sequence[float], result: Backtest, cash: float, view: View, *, timeout_s: float
 ) -> list[Finding]:
-    """What the critic has to say about a run, after a look at what the store knows beside it."""
-    decisions, panel, first = result.decisions, result.decisions.panel, date.fromisoformat(trial.first)
+    """What the critic has to say about a run, after a look at what the store knows beside it.
+
+    `neighbours` are the Sharpe ratios a bar of trials with nearly the same parameters.
+    """
+    decisions, panel = result.decisions, result.decisions.panel
+    first = result.simulation.sessions[0].astype("datetime64[D]").astype(date)
     speaks = not decisions.stored.isdisjoint(decisions.signals)  # else no file of opinions need be opened
     return critic.findings(
         critic.Scene(
@@ -281,7 +278,7 @@ def criticised(
             cash,
             refused=read_quarantined(home, panel, known_at=view.known_at, timeout_s=timeout_s),
             contaminated=contaminated(home, panel, first, timeout_s=timeout_s) if speaks else {},
-            neighbours=nearby(home, trial, timeout_s=timeout_s),
+            neighbours=neighbours,
         )
     )
 

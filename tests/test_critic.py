@@ -18,7 +18,7 @@ from marketagent.decision import decide
 from marketagent.luck import Moments
 from marketagent.panel import Array, Panel
 from marketagent.signals import Signal
-from marketagent.store.trials import Trial, nearby, record
+from marketagent.store.trials import Trial, record, record_one
 from marketagent.strategy import Opinions, Strategy
 
 NAN = np.nan
@@ -236,8 +236,10 @@ def test_neighbours_are_trials_on_the_same_sessions_whose_numbers_differ_by_a_qu
         trial({**own, "long_only": False}, 0.5),
         trial({**own, "fast": 21}, 0.6, first="2013-01-03"),
     ]
-    record(home, [trial(own, 0.05), *others], NOW, timeout_s=5)
-    assert sorted(nearby(home, trial(own, 0.05), timeout_s=5)) == [0.01, 0.02]
+    record(home, others, NOW, timeout_s=5)
+    family, neighbours = record_one(home, trial(own, 0.05), NOW, timeout_s=5)
+    assert sorted(family) == [0.01, 0.02, 0.05, 0.3, 0.4, 0.5, 0.6]
+    assert sorted(neighbours) == [0.01, 0.02]
 
 
 def test_a_backtest_prints_and_keeps_what_is_to_be_said_against_it(tmp_path: Path) -> None:

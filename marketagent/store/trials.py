@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from marketagent.luck import Moments
+from marketagent.store.connection import Connection
 from marketagent.store.database import opened
 from marketagent.store.runs import RUNS
 
@@ -51,23 +52,18 @@ def record(home: Path, tried: Sequence[Trial], now: datetime, *, timeout_s: floa
     One transaction, so that of two runs at once each sees the other or is seen by it. A trial whose returns never differ
     (nothing was traded) is kept and not among the ratios.
     """
-    rows = {trial.key: trial for trial in tried}
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
-        con.execute("DELETE FROM trials WHERE trial IN (SELECT unnest(?::VARCHAR[]))", [list(rows)])
-        for first in range(0, len(rows), _AT_ONCE):
-            con.insert("trials", _columns(dict(islice(rows.items(), first, first + _AT_ONCE)), now))
-        found = con.execute(
-            "SELECT sharpe FROM trials WHERE family = ? AND deviation > 0 ORDER BY trial", [tried[0].family]
-        ).fetchall()
-    return [float(row[0]) for row in found]
+        return _recorded(con, tried, now)
 
 
-def nearby(home: Path, trial: Trial, *, timeout_s: float) -> list[float]:
-    """The Sharpe ratios a bar of trials of the same code on the same sessions, whose parameters are nearly those of `trial`.
+def record_one(home: Path, trial: Trial, now: datetime, *, timeout_s: float) -> tuple[list[float], list[float]]:
+    """As `record`; also the Sharpe ratios a bar of trials of the same code on the same sessions, whose parameters are
+    nearly those of `trial`.
 
     Nearly: some of its numbers are otherwise, none by more than a quarter of itself, and everything else is the same.
     """
-    with opened(home / RUNS, timeout_s=timeout_s) as con:
+    with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
+        family = _recorded(con, [trial], now)
         found = con.execute(
             """
             SELECT params, sharpe FROM trials
@@ -75,7 +71,18 @@ def nearby(home: Path, trial: Trial, *, timeout_s: float) -> list[float]:
             """,
             [trial.family, trial.strategy_hash, trial.first, trial.last],
         ).fetchall()
-    return [float(sharpe) for params, sharpe in found if _is_near(json.loads(params), trial.params)]
+    return family, [float(sharpe) for params, sharpe in found if _is_near(json.loads(params), trial.params)]
+
+
+def _recorded(con: Connection, tried: Sequence[Trial], now: datetime) -> list[float]:
+    rows = {trial.key: trial for trial in tried}
+    con.execute("DELETE FROM trials WHERE trial IN (SELECT unnest(?::VARCHAR[]))", [list(rows)])
+    for first in range(0, len(rows), _AT_ONCE):
+        con.insert("trials", _columns(dict(islice(rows.items(), first, first + _AT_ONCE)), now))
+    found = con.execute(
+        "SELECT sharpe FROM trials WHERE family = ? AND deviation > 0 ORDER BY trial", [tried[0].family]
+    ).fetchall()
+    return [float(row[0]) for row in found]
 
 
 def _is_near(params: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
