@@ -71,18 +71,19 @@ def decide(strategy: Strategy, panel: Panel, opinions: Opinions | None = None) -
     score = np.where(ready, scored.score, np.nan)
     scored = type(scored)(score, np.where(ready, scored.confidence, 0.0))
     action = act(scored, threshold=strategy.threshold, min_confidence=strategy.min_confidence)
-    targets = target_weights(
-        action,
-        score,
-        _volatility(strategy, panel),
+    on = due(panel.sessions, strategy.rebalance)
+    rows = slice(None) if on.all() else np.flatnonzero(on)
+    targets = np.full(panel.shape, np.nan)
+    targets[rows] = target_weights(
+        action[rows],
+        score[rows],
+        _volatility(strategy, panel)[rows],
         method=strategy.sizing,
         top_k=strategy.top_k,
         gross=strategy.gross,
         max_weight=strategy.max_weight,
         long_only=strategy.long_only,
     )
-    on = due(panel.sessions, strategy.rebalance)
-    targets = np.where(on[:, None], targets, np.nan)
     return Decisions(panel, strategy, signals, score, scored.confidence, action, targets, on, frozenset(opinions or ()))
 
 
