@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Whole = NDArray[np.int64]
 F = TypeVar("F", bound=Callable[..., Any])
+_FLOAT = np.dtype(np.float64)
 _IMPORTED = r"^from {}((?:\.\w+)*) import (\([^)]*\)|.+)"
 
 
@@ -65,7 +66,7 @@ def sources(module: str) -> str:
 
 def address(values: Array) -> int:
     """Where a C-ordered float64 array lies; whoever passes it on keeps the array alive."""
-    if values.dtype != np.float64 or not values.flags.c_contiguous:
+    if values.dtype != _FLOAT or not values.flags.c_contiguous:
         raise ValueError(f"the array is of {values.dtype} and not of float64 in C order")
     return int(values.__array_interface__["data"][0])
 

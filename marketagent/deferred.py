@@ -32,6 +32,8 @@ _COMPARED: dict[Any, int] = {np.less: LT, np.less_equal: LE, np.equal: EQ}
 _TURNED: dict[Any, int] = {np.greater: LT, np.greater_equal: LE}
 _EXTREME: dict[Any, int] = {np.minimum: MIN, np.maximum: MAX}
 _LOGICAL: dict[Any, int] = {np.logical_and: MIN, np.bitwise_and: MIN, np.logical_or: MAX, np.bitwise_or: MAX}
+_BOOLS = (bool, np.bool_)  # here, where they are put together once
+_NUMBERS = (*_BOOLS, int, float, np.floating, np.integer)
 _BYTES = 96_000_000  # of indicators that are kept; the oldest go first
 
 
@@ -225,8 +227,8 @@ def _size(made: Any) -> int:
 
 def _deferred(ufunc: Any, inputs: tuple[Any, ...], shape: tuple[int, ...]) -> Deferred | None:
     """The operation written down; None for one that has to be done now."""
-    args = [_operand(value, shape) for value in inputs]
-    if any(arg is None for arg in args):
+    args = _operands(inputs, shape)
+    if args is None:
         return None
     truths = [_is_truth(arg) for arg in args]
     if ufunc in _SINGLE and (not truths[0] or ufunc in (np.isnan, np.isfinite)):
@@ -251,23 +253,34 @@ def _deferred(ufunc: Any, inputs: tuple[Any, ...], shape: tuple[int, ...]) -> De
 
 
 def _where(values: Any, shape: tuple[int, ...]) -> Deferred | None:
-    args = [_operand(value, shape) for value in values]
-    if any(arg is None for arg in args) or not _is_truth(args[0]):
+    args = _operands(values, shape)
+    if args is None or not _is_truth(args[0]):
         return None
     return _node(WHERE, args, shape, truth=_is_truth(args[1]) and _is_truth(args[2]))
 
 
 def _node(op: int, args: list[Any], shape: tuple[int, ...], *, truth: bool = False) -> Deferred:
-    plain = tuple(arg if isinstance(arg, Deferred) else float(arg) for arg in args)
+    plain = tuple([arg if isinstance(arg, Deferred) else float(arg) for arg in args])
     return Deferred(op, plain, shape, truth=truth or op in _TRUTHS)
+
+
+def _operands(values: Any, shape: tuple[int, ...]) -> list[Any] | None:
+    """All of `values` as parts of a program, or None."""
+    args = []
+    for value in values:
+        arg = _operand(value, shape)
+        if arg is None:
+            return None
+        args.append(arg)
+    return args
 
 
 def _operand(value: Any, shape: tuple[int, ...]) -> Deferred | float | bool | None:
     """`value` as part of a program; None for what is of another shape or kind."""
     if isinstance(value, Deferred):
         return value if value.shape == shape else None
-    if isinstance(value, bool | int | float | np.bool_ | np.floating | np.integer):
-        return bool(value) if isinstance(value, bool | np.bool_) else float(value)
+    if isinstance(value, _NUMBERS):
+        return bool(value) if isinstance(value, _BOOLS) else float(value)
     if isinstance(value, np.ndarray) and value.shape == shape and value.dtype in (np.float64, np.bool_):
         # A view that cannot be written to is not enough: its base can. What is no indicator is kept as it is now.
         kept = value if not value.flags.writeable and value.base is None else value.copy()

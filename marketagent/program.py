@@ -17,7 +17,7 @@ def computed(nodes: Sequence[Deferred]) -> list[Array]:
         program = _Program()
         outputs = [(program.place(node), address(array)) for node, array in wanted]
         compute(
-            np.array(program.codes, dtype=np.int64),
+            np.array(program.codes, dtype=np.int64).reshape(-1, 5),
             np.array([address(leaf) for leaf in program.leaves], dtype=np.int64),
             np.array(program.constants, dtype=np.float64).reshape(-1, 2),
             program.registers,
@@ -31,7 +31,7 @@ class _Program:
     """The operations that were asked for, in an order in which each comes after what it is of, a register for each."""
 
     def __init__(self) -> None:
-        self.codes: list[tuple[int, ...]] = []
+        self.codes: list[int] = []  # five numbers an operation
         self.leaves: list[Array] = []
         self.constants: list[tuple[int, float]] = []
         self.registers = 0
@@ -40,9 +40,10 @@ class _Program:
     def place(self, arg: Deferred | float) -> int:
         """Where `arg` is: a register, or a leaf from -1 downwards."""
         key = id(arg) if isinstance(arg, Deferred) else repr(arg)  # a text: 0.0 is -0.0 otherwise, and NaN not itself
-        if key not in self._places:
-            self._places[key] = self._placed(arg)
-        return self._places[key]
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = self._placed(arg)
+        return place
 
     def _placed(self, arg: Deferred | float) -> int:
         if isinstance(arg, Deferred):
@@ -50,7 +51,7 @@ class _Program:
                 self.leaves.append(arg.leaf)
                 return -len(self.leaves)
             operands = [self.place(each) for each in arg.args]
-            self.codes.append((arg.op, self.registers, *operands, *operands[:1] * (3 - len(operands))))
+            self.codes += arg.op, self.registers, *operands, *operands[:1] * (3 - len(operands))
         else:
             self.constants.append((self.registers, arg))
         self.registers += 1

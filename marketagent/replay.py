@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from threading import local
 
 import numpy as np
@@ -62,7 +63,7 @@ class Ground:
         targets, due_rows = self._targets(), self._due(strategy.rebalance)
         fine = weighing.weigh(
             address(targets), np.array(arrays, dtype=np.int64), np.array(sure), np.array([s.weight for s in spoken]),
-            _rule(strategy), due_rows, address(self._bars), address(self._usual), *targets.shape,
+            _rule(strategy), due_rows, *self._looked_at, *targets.shape,
         )  # fmt: skip
         if not fine:
             return None
@@ -79,14 +80,14 @@ class Ground:
 
     def _run(self, targets: Array, band: float, due_rows: NDArray[np.int64]) -> tuple[Array, Played]:
         equity, results = np.empty(len(self.panel.sessions)), np.empty(len(kernel.RESULTS))
-        a_year = SESSIONS * bars_a_session(self.panel.timeframe)
-        terms = np.array([self.cash, self.start, FILLS.index(self.fill), self.steps, a_year], dtype=np.float64)
         kernel.run(
             address(targets), band, due_rows, self._prices, self._happens, self._months, self._closes_on, self._bill,
-            terms, equity, results,
+            self._terms, equity, results,
         )  # fmt: skip
-        played = dict(zip(kernel.RESULTS, map(_metric, results.tolist()), strict=True))
-        return equity[self.start :], {"equity": float(equity[-1]), **played}
+        played: Played = {"equity": float(equity[-1])}
+        for name, value in zip(kernel.RESULTS, results.tolist(), strict=True):
+            played[name] = value if isfinite(value) else None
+        return equity[self.start :], played
 
     def _targets(self) -> Array:
         """Room (T, N), of each thread its own, again and again: the system takes longer to give memory than to fill it."""
@@ -99,6 +100,11 @@ class Ground:
     @cached_property
     def _room(self) -> local:
         return local()
+
+    @cached_property
+    def _terms(self) -> Array:
+        a_year = SESSIONS * bars_a_session(self.panel.timeframe)
+        return np.array([self.cash, self.start, FILLS.index(self.fill), self.steps, a_year], dtype=np.float64)
 
     @cached_property
     def _bill(self) -> Array:
@@ -121,6 +127,11 @@ class Ground:
     @cached_property
     def _usual(self) -> Array:
         return np.ascontiguousarray(volatility(self.panel.close, VOLATILITY_WINDOW))
+
+    @cached_property
+    def _looked_at(self) -> tuple[int, int]:
+        """Where the bars and the volatility are."""
+        return address(self._bars), address(self._usual)
 
     @cached_property
     def _prices(self) -> NDArray[np.int64]:
@@ -180,7 +191,3 @@ def _rule(strategy: Strategy) -> Array:
         ],
         dtype=np.float64,
     )
-
-
-def _metric(value: float) -> float | None:
-    return value if np.isfinite(value) else None

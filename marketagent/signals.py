@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike
 from marketagent.deferred import Deferred, kept
 from marketagent.panel import Array
 
+_PLAIN = (Deferred, int, float)  # what a sweep takes for a confidence as it is
+
 
 @dataclass(frozen=True, init=False)
 class Signal:
@@ -23,7 +25,7 @@ class Signal:
 
     def __init__(self, value: ArrayLike | Deferred, confidence: ArrayLike | Deferred = 1.0) -> None:
         value, confidence = kept(value), kept(confidence)
-        if isinstance(value, Deferred) and isinstance(confidence, Deferred | int | float):
+        if isinstance(value, Deferred) and isinstance(confidence, _PLAIN):
             object.__setattr__(self, "value", value)  # in a sweep: whoever computes it looks at the range, too
             object.__setattr__(self, "confidence", confidence)
             return
