@@ -80,9 +80,11 @@ class Costs:
         signed = np.asarray(quantity, dtype=np.float64)
         shares = np.abs(signed)
         value = shares * np.asarray(price, dtype=np.float64)
-        each = self._by_tiers(shares, traded) if self.tiers else self.per_share * shares
-        by_share = np.minimum(np.maximum(each, self.minimum), self.ceiling * value)
-        due = self.bps / 10_000 * value + by_share
+        due, by_share = self.bps / 10_000 * value, np.zeros(())
+        if self.ceiling:  # without one nothing is charged by the share
+            each = self._by_tiers(shares, traded) if self.tiers else self.per_share * shares
+            by_share = np.minimum(np.maximum(each, self.minimum), self.ceiling * value)
+            due = due + by_share
         if self._passes_on:
             due = due + self._passed_on(shares, value, by_share)
         if self._is_levied:
@@ -117,6 +119,8 @@ class Costs:
         [100.1, 99.9, 100.0]
         """
         price = np.asarray(price, dtype=np.float64)
+        if not self.slippage_bps and pressure is None:
+            return price
         move: Any = self.slippage_bps / 10_000
         if pressure is not None:
             shares = np.abs(np.asarray(quantity, dtype=np.float64))
