@@ -23,6 +23,16 @@ NAMES = 10  # symbols that a note names before it only counts
 
 
 @dataclass(frozen=True)
+class Terms:
+    """How an account trades: what it is charged, the `cash` in USD it begins with, how its orders are filled and cut."""
+
+    costs: Costs
+    cash: float
+    fill: str = "next-open"
+    steps: float = WHOLE
+
+
+@dataclass(frozen=True)
 class Backtest:
     """One run: `returns` (T,) per session, the first against the starting cash; `metrics` by name (None: undefined).
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from marketagent import scoring
-from marketagent.backtest import Backtest, backtest
+from marketagent.backtest import Backtest, Terms, backtest
 from marketagent.catalog import blame
 from marketagent.decision import decide
 from marketagent.metrics import SESSIONS
-from marketagent.orders import FRACTIONAL
 from marketagent.records import Backtest as BacktestRecord
 from marketagent.records import Fold, Luck, Sweep
 from marketagent.report import figures, money, sections, study, surface
@@ -66,11 +65,15 @@ def of_sweep(
     strategy = loaded.kind(**ranked[0].params)
     with blame(loaded.file, loaded.kind):
         decisions = decide(strategy, ground.panel, sweep.sweep.opinions)
-    result = backtest(decisions, ground.costs, ground.cash, start=ground.start, fill=ground.fill, steps=ground.steps)
-    record = scoring.backtest_record(
-        sheet.run, loaded, result, ground.costs, ground.cash, ground.fill, None,
-        fractional=ground.steps == FRACTIONAL, worth=_worth(sheet),
-    )  # fmt: skip
+    symbol = None if sweep.benchmark is None else sweep.benchmark[0]
+    against = scoring.read_benchmark(home, ground.panel, symbol, sweep.view, timeout_s=timeout_s)
+    terms = Terms(ground.costs, ground.cash, ground.fill, ground.steps)
+    result = backtest(
+        decisions, terms.costs, terms.cash, start=ground.start, fill=terms.fill, steps=terms.steps, benchmark=against
+    )
+    trial = scoring.trial_of(sheet.run, loaded, result)
+    doubts = scoring.criticised(home, trial, result, terms.cash, sweep.view, timeout_s=timeout_s)
+    record = scoring.backtest_record(sheet.run, loaded, result, terms, symbol, worth=_worth(sheet), findings=doubts)
     shown = {**asdict(record), "judged": _CHOSEN}
     grid = surface.Grid(sweep.axes, sweep.sharpes, sweep.plateaus, sweep.ranked[0])
     made = _page(home, shown, result, missing, now, timeout_s=timeout_s)

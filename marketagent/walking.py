@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from marketagent import grid, metrics, show, sweeping
-from marketagent.backtest import Backtest
+from marketagent.backtest import Backtest, Terms
 from marketagent.catalog import Loaded, blame
-from marketagent.costs import Costs
 from marketagent.decision import Decisions, decide
 from marketagent.errors import UsageError
 from marketagent.grid import Axis
@@ -141,13 +140,10 @@ def walked(
     axes: Sequence[Axis],
     panel: Panel,
     view: View,
-    costs: Costs,
-    cash: float,
+    terms: Terms,
     asked: Asked,
     *,
     first: date | None,
-    fill: str,
-    fractional: bool,
     timeout_s: float,
 ) -> Walked:
     """Play every combination once, choose for each window, and put the decisions together.
@@ -162,10 +158,7 @@ def walked(
             f"--walk-forward {asked.text} makes {len(folds):,} windows, too many for {tried:,} combinations;"
             " take a longer test, or fewer values in --set"
         )
-    swept = sweeping.prepared(
-        home, loaded, axes, panel, view, costs, cash, first=first, fill=fill, fractional=fractional,
-        timeout_s=timeout_s, edges=edges,
-    )  # fmt: skip
+    swept = sweeping.prepared(home, loaded, axes, panel, view, terms, first=first, timeout_s=timeout_s, edges=edges)
     if interruption := swept.work():
         raise interruption
     chosen, sharpes = _choices(swept, folds, start)

@@ -10,10 +10,11 @@ from markets import panel_of
 from prices import HEAD, fetch, ma, new_home, sessions, write
 
 from marketagent import nulling
-from marketagent.backtest import backtest
+from marketagent.backtest import Terms, backtest
 from marketagent.costs import Costs, parse
 from marketagent.decision import Decisions, decide
 from marketagent.luck import Chance
+from marketagent.orders import FRACTIONAL
 from marketagent.panel import Array, Panel
 from marketagent.robustness.chance import entries
 from marketagent.signals import Signal
@@ -82,7 +83,7 @@ def chance(seed: int, *, sees: float, runs: int = 99) -> Chance | None:
     made = decide(Silent(), panel)
     decisions = Decisions(**{**vars(made), "targets": targets})
     result = backtest(decisions, parse("bps:1"), 1e5, steps=1e6)
-    return nulling.tested(Path(), result, parse("bps:1"), 1e5, runs, start=0, fill="next-open", fractional=True)
+    return nulling.tested(Path(), result, Terms(parse("bps:1"), 1e5, steps=FRACTIONAL), runs, start=0)
 
 
 def test_on_noise_the_share_that_does_as_well_is_uniform_and_with_an_edge_it_is_small() -> None:
@@ -99,9 +100,7 @@ def test_it_is_the_same_each_time_and_nothing_without_a_sharpe_ratio() -> None:
     assert chance(1, sees=0.2) == chance(1, sees=0.2)
     panel = panel_of(np.full((30, 1), 50.0))
     result = backtest(decide(Silent(), panel), Costs(name="none"), 1e5)
-    assert (
-        nulling.tested(Path(), result, Costs(name="none"), 1e5, 9, start=0, fill="next-open", fractional=False) is None
-    )
+    assert nulling.tested(Path(), result, Terms(Costs(name="none"), 1e5), 9, start=0) is None
 
 
 @pytest.fixture(scope="module")

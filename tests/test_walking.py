@@ -10,11 +10,12 @@ from markets import panel_of, random_market, weekdays
 from prices import HEAD, fetch, ma, new_home, sessions, write
 
 from marketagent import catalog, grid, walking
-from marketagent.backtest import backtest
+from marketagent.backtest import Terms, backtest
 from marketagent.catalog import Loaded
 from marketagent.costs import Costs, parse
 from marketagent.decision import decide
 from marketagent.errors import NoData, UsageError
+from marketagent.orders import FRACTIONAL
 from marketagent.panel import Panel
 from marketagent.robustness.walk import Fold, asked, edges_of, folds, stitched
 from marketagent.scoring import View
@@ -43,8 +44,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def walked(home: Path, kind: type[Strategy], panel: Panel, text: str, costs: Costs = FREE, **texts: str) -> Any:
     loaded = Loaded("mine", Path("mine.py"), "h", "", kind)
     return walking.walked(
-        home, loaded, grid.axes(kind, texts), panel, View(), costs, 1e5, asked(text, 1, 0),
-        first=None, fill="next-open", fractional=True, timeout_s=10,
+        home, loaded, grid.axes(kind, texts), panel, View(), Terms(costs, 1e5, steps=FRACTIONAL), asked(text, 1, 0),
+        first=None, timeout_s=10,
     )  # fmt: skip
 
 
