@@ -28,6 +28,12 @@ class Silent(Strategy):
         return {"none": Signal(np.zeros(panel.shape))}
 
 
+class Holds(Silent):
+    """The same, and never trades what it has."""
+
+    band = 1.0
+
+
 def held(targets: Array, row: int) -> Array:
     """(N,): what is held at the close of `row`."""
     found = np.zeros(targets.shape[1])
@@ -41,16 +47,16 @@ def test_random_entries_hold_as_much_for_as_long_at_other_times() -> None:
     targets = np.full((40, 3), np.nan)
     for row, column, weight in ((6, 0, 0.5), (9, 0, 0.0), (12, 1, 0.25), (20, 1, 0.0), (15, 2, 0.75), (35, 2, 0.1)):
         targets[row, column] = weight
-    own = np.array([held(targets, row) for row in range(4, 40)])
+    own = np.array([held(targets, row) for row in range(6, 40)])
     shifts = set()
     for seed in range(60):
         made = entries(targets, panel, 4, np.random.default_rng(seed))
-        assert np.isnan(made[:4]).all()
-        random = np.array([held(made, row) for row in range(4, 40)])
+        assert np.isnan(made[:6]).all()  # it had not decided yet: no other time is there
+        random = np.array([held(made, row) for row in range(6, 40)])
         # the same rows of weights, from another one on, in some order of the columns
         matches = [
             shift
-            for shift in range(36)
+            for shift in range(34)
             for order in ([0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0])
             if np.array_equal(random, np.roll(own, shift, axis=0)[:, order])
         ]
@@ -58,6 +64,20 @@ def test_random_entries_hold_as_much_for_as_long_at_other_times() -> None:
         shifts.add(matches[0])
     assert 0 not in shifts
     assert len(shifts) > 20
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_who_buys_and_holds_has_no_entries_to_be_good_at(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    panel = panel_of(50 * np.exp(np.cumsum(rng.normal(0.0005, 0.015, (300, 3)), axis=0)).round(4))
+    targets = np.full(panel.shape, np.nan)
+    targets[40] = 1 / 3
+    decisions = Decisions(**{**vars(decide(Holds(), panel)), "targets": targets})
+    terms = Terms(parse("ibkr-fixed"), 1e5)
+    result = backtest(decisions, terms.costs, terms.cash)
+    found = nulling.tested(Path(), result, terms, 40, start=0)
+    assert found is not None
+    assert found.p == 1.0  # all of them do the same, and the order of a sum is no skill
 
 
 def test_only_symbols_with_the_same_history_change_places() -> None:
