@@ -5,8 +5,9 @@ many returns there are and how skewed and fat-tailed they are. Its deflated one 
 of all trials of its family would reach if none of them had any skill. Sharpe ratios are per bar in here, not annual.
 
 Bailey and Lopez de Prado, The Sharpe Ratio Efficient Frontier, Journal of Risk 15 (2012); The Deflated Sharpe Ratio,
-Journal of Portfolio Management 40 (2014). Their skill-less trials are independent; of many that are alike fewer count,
-so that the deflated one is, if anything, too strict.
+Journal of Portfolio Management 40 (2014). Their skill-less trials are independent. Of many that are alike fewer count, so
+that the deflated one is too strict; but where some are alike and others are not, those narrow the spread, so that it is not
+strict enough. And who chooses among strategies, or among universes, has tried more than any one family knows of.
 """
 
 from collections.abc import Sequence

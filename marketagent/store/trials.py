@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,12 @@ class Trial:
 
 
 def record(home: Path, tried: Sequence[Trial], now: datetime, *, timeout_s: float) -> list[float]:
-    """Write down `tried` (of one family, at least one); returns the Sharpe ratios a bar of all the family's trials.
+    """Write down `tried` (of one family, at least one); returns the Sharpe ratios a bar of all the family's trials, as they
+    would be over as many returns as the tried ones have: one of few returns varies more, by the root of how many they are.
 
     One transaction, so that of two runs at once each sees the other or is seen by it. A trial whose returns never differ
-    (nothing was traded) is kept and not among the ratios.
+    (nothing was traded) is kept and not among the ratios. One that was tried up to several sessions, as bars came in, is
+    one that has grown: its longest is among them, for many nearly equal ones would make the spread of all another one.
     """
     rows = {trial.key: trial for trial in tried}
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
@@ -57,9 +60,14 @@ def record(home: Path, tried: Sequence[Trial], now: datetime, *, timeout_s: floa
         for first in range(0, len(rows), _AT_ONCE):
             con.insert("trials", _columns(dict(islice(rows.items(), first, first + _AT_ONCE)), now))
         found = con.execute(
-            "SELECT sharpe FROM trials WHERE family = ? AND deviation > 0 ORDER BY trial", [tried[0].family]
+            """
+            SELECT arg_max(sharpe * sqrt(returns), last) FROM trials WHERE family = ? AND deviation > 0
+            GROUP BY strategy_hash, params, first ORDER BY min(trial)
+            """,
+            [tried[0].family],
         ).fetchall()
-    return [float(row[0]) for row in found]
+    own = sqrt(max(tried[0].moments.count, 1))
+    return [float(row[0]) / own for row in found]
 
 
 def nearby(home: Path, trial: Trial, *, timeout_s: float) -> list[float]:
