@@ -26,7 +26,7 @@ from marketagent.store.trials import Trial
 from marketagent.sweeping import Sweeping
 
 _CELLS = 30_000_000  # stretches between windows, for each combination: 500 MB
-# Sessions from a decision to the first return that it earns, by how it is filled: what --purge is by itself.
+# Bars from a decision to the first return that it earns, by how it is filled: of days, what --purge is by itself.
 _AHEAD = {"next-open": 1, "next-close": 2, "same-close": 1}
 
 
@@ -79,11 +79,11 @@ class Walked:
         )
 
     def records(self, run: str, result: Backtest) -> list[FoldRecord]:
-        """Each window, and how it went in `result`, the backtest of the decisions."""
+        """Each window, and what its decisions earned in `result`, the backtest of all decisions."""
         days, by_number, a_year = self.decisions.panel.days, dict(self.swept.plan.strategies), self.swept.a_year
         found = []
         for k, (fold, number) in enumerate(zip(self.folds, self.chosen, strict=True)):
-            returns = result.returns[fold.test[0] - self.start : fold.test[1] - self.start]
+            returns = result.returns[self._earned(k, fold)]
             found.append(
                 FoldRecord(
                     run=run,
@@ -102,6 +102,12 @@ class Walked:
                 )
             )
         return found
+
+    def _earned(self, k: int, fold: Fold) -> slice:
+        """Which returns the decisions of window `k` earned: on its first session the account still holds what the window
+        before decided, and what it decides on its last one earns in the next. The first begins with the account."""
+        ahead = _AHEAD[self.swept.sweep.ground.fill]
+        return slice(fold.test[0] - self.start + ahead if k else 0, fold.test[1] - self.start + ahead)
 
     @property
     def _grid(self) -> dict[str, list[Any]]:

@@ -224,6 +224,22 @@ def test_the_values_of_such_a_grid_lie_on_the_way_to_both_ends() -> None:
     assert grid.declared(kind, ["slow", "fast"]) == []
 
 
+def test_a_window_is_credited_with_what_its_own_decisions_earned(home: Path) -> None:
+    # It falls by a tenth on the first session of the second window: what was held over that night was decided in the first.
+    panel = autocorrelated(3, 121, 0.0)
+    close = panel.raw.close.copy()
+    close[80:] *= 0.9
+    panel = panel_of(close, opens=np.vstack([close[:1], close[:-1]]))
+    walk = walked(home, Follows, panel, "40d/40d", way="-1,1", idle="0")
+    result = backtest(walk.decisions, FREE, 1e5, start=walk.start, steps=FRACTIONAL)
+    records = walk.records("r", result)
+    assert [record.first for record in records] == [str(panel.days[row]) for row in (40, 80, 120)]
+    first, second, third = (record.total_return for record in records)
+    assert first == pytest.approx(np.prod(1 + result.returns[:41]) - 1)
+    assert second == pytest.approx(np.prod(1 + result.returns[41:]) - 1)
+    assert (third, records[2].sharpe) == (None, None)  # it decided on the last session: nothing is known of it
+
+
 # The command ----------------------------------------------------------------------------------------------------------
 
 

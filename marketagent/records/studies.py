@@ -74,7 +74,9 @@ class WalkForward:
 @dataclass(frozen=True, kw_only=True)
 class Fold:
     """One window of a walk-forward: the combination (`params`, those in `swept` vary) with the best Sharpe ratio from
-    `train_first` to `train_last`, and how it did from `first` to `last`, which it was not chosen by."""
+    `train_first` to `train_last`, and what it earned by deciding from `first` to `last`, which it was not chosen by. A
+    decision earns from the session after it on, and so does a window: one that has no session after it earned nothing yet.
+    """
 
     run: str
     fold: int
