@@ -254,18 +254,20 @@ def quarantined(scene: Scene) -> Iterator[Finding]:
 def survivorship(scene: Scene) -> Iterator[Finding]:
     """So many symbols over so long, and every one still trades: they were chosen by somebody who knew that."""
     panel = scene.result.decisions.panel
-    seen = panel.has_bar[scene.start :].any(axis=0)
-    gone = scene.result.decisions.panel.session_number[-1] - panel.session_number[np.maximum(panel.last_bar[-1], 0)]
-    symbols, years = int(np.count_nonzero(seen)), float(scene.day_number[-1] + 1) / SESSIONS
+    has, number = panel.has_bar[scene.start :], panel.session_number
+    seen = has.any(axis=0)
+    gone = number[-1] - number[np.maximum(panel.last_bar[-1], 0)]
     if (gone[seen] >= _RECENT).any():
         return
-    chance = float((1 - GONE_A_YEAR) ** (symbols * years))
+    began = number[scene.start + has.argmax(axis=0)]
+    years = (number[-1] + 1 - began[seen]) / SESSIONS  # that each of them was there for
+    chance = float((1 - GONE_A_YEAR) ** years.sum())
     if chance < UNLIKELY:
-        expected = symbols * (1 - (1 - GONE_A_YEAR) ** years)
+        symbols, expected = len(years), float((1 - (1 - GONE_A_YEAR) ** years).sum())
         yield Finding(
             code="survivorship",
-            text=f"all {symbols:,} symbols still trade after {years:.1f} years, where at least {expected:,.0f} would be gone:"
-            " they were chosen afterwards",
+            text=f"all {symbols:,} symbols still trade after {years.mean():.1f} years, where at least {expected:,.0f} would be"
+            " gone: they were chosen afterwards",
             number=chance,
             limit=UNLIKELY,
         )

@@ -192,6 +192,25 @@ def test_every_rule_is_tried() -> None:
     assert set(CASES) == {rule.__name__ for rule in critic.RULES}
 
 
+def test_symbols_that_were_listed_lately_have_not_survived_for_long() -> None:
+    panel, many = market(), 25
+    young = np.arange(LENGTH)[:, None] < LENGTH - 20
+    raw = {
+        name: np.hstack([values, *[np.where(young, NAN, values)] * many])
+        for name, values in ((name, getattr(panel.raw, name)) for name in vars(panel.raw))
+    }
+    wide = (1, many + 1)
+    late = replace(
+        panel,
+        symbols=tuple(f"S{n:03}" for n in range(WIDTH * (many + 1))),
+        raw=replace(panel.raw, **raw),
+        split=np.tile(panel.split, wide),
+        dividend=np.tile(panel.dividend, wide),
+    )
+    result = run_of(late, np.where(late.has_bar, np.tile(rotation(), wide), NAN), cash=10e6)
+    assert "survivorship" not in codes(Scene(result, 10e6))  # 8 for two years and 200 for a month: 35 years
+
+
 def test_a_fill_at_a_bar_that_repeats_the_close_before_is_stale() -> None:
     assert "stale_fills" in codes(repeated_bars())
 
