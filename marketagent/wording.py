@@ -23,7 +23,9 @@ def luck(judged: Mapping[str, Any], where: str = "in sample") -> str:
         words += f", above the {judged['best_by_luck']:.2f} of the luckiest: {judged['deflated_sharpe']:.1%}"
     if judged["samples"]:
         sharpe = f"{judged['sharpe_low']:.2f} .. {judged['sharpe_high']:.2f}"
-        cagr = f"{judged['cagr_low']:.1%} .. {judged['cagr_high']:.1%}"
+        cagr = " .. ".join(
+            "beyond any number" if end is None else f"{end:.1%}" for end in (judged["cagr_low"], judged["cagr_high"])
+        )
         words += f"\n95 % of {judged['samples']:,} bootstrap samples: sharpe {sharpe}, cagr {cagr}"
     if judged.get("null_runs"):
         words += f"\nof {judged['null_runs']:,} runs of random entries {judged['null_p']:.1%} did at least as well"
@@ -63,8 +65,8 @@ def sweep(record: Mapping[str, Any]) -> dict[str, str]:
         )
     if record["spa_p"] is not None:
         facts["superiority"] = (
-            f"p {record['spa_p']:.3f} that nothing here beats {record['benchmark'] or 'cash'}"
-            f" (SPA, {record['samples']:,} bootstrap samples)"
+            f"p {record['spa_p']:.3f}: so often the best of as many without skill beats {record['benchmark'] or 'cash'} by as"
+            f" much (SPA, {record['samples']:,} bootstrap samples)"
         )
     return facts
 

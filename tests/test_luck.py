@@ -158,6 +158,13 @@ def test_a_bootstrap_is_the_same_each_time_and_holds_what_it_was_drawn_from() ->
     assert found.sharpe_high - found.sharpe_low == pytest.approx(3.92 * sqrt(252 / 1500), rel=0.15)
 
 
+def test_a_growth_beyond_any_number_is_none() -> None:
+    few = np.concatenate([np.random.default_rng(1).normal(0, 0.01, 30), [0.5, 0.8]])  # a year has 98,280 minutes
+    found = bootstrapped(few, 200, 98_280, 1)
+    assert found is not None
+    assert (found.cagr_low, found.cagr_high) == (pytest.approx(-1.0), None)
+
+
 def test_returns_that_hang_together_are_drawn_in_blocks_and_have_wider_intervals() -> None:
     rng = np.random.default_rng(5)
     trend = np.convolve(rng.normal(0, 0.01, 1519), np.ones(20) / 20, "valid")
