@@ -17,7 +17,7 @@ def luck(judged: Mapping[str, Any], where: str = "in sample") -> str:
     one = "the only trial" if judged["trials"] < 2 else f"one of {judged['trials']:,} trials"
     words = f"{where}, {one} of this strategy here"
     if judged["deflated_sharpe"] is None:
-        return f"{words}: too few returns to tell skill from luck\n"
+        return f"{words}: too few returns, or none that differ, to tell skill from luck\n"
     words += f"; a true sharpe above 0: {judged['probabilistic_sharpe']:.1%} probable"
     if judged["trials"] > 1:
         words += f", above the {judged['best_by_luck']:.2f} of the luckiest: {judged['deflated_sharpe']:.1%}"
