@@ -257,6 +257,13 @@ def test_neighbours_are_trials_on_the_same_sessions_whose_numbers_differ_by_a_qu
     ]
     record(home, [trial(own, 0.05), *others], NOW, timeout_s=5)
     assert sorted(nearby(home, trial(own, 0.05), timeout_s=5)) == [0.01, 0.02]
+    next_week = replace(trial(own, 0.05), last="2015-01-07", moments=Moments(504, 0.05, 1.0, 0.0, 3.0))
+    assert sorted(nearby(home, next_week, timeout_s=5)) == [0.01, 0.02]  # the sweep of last week is still about it
+    grown = replace(trial({**own, "fast": 25}, 0.03), last="2015-01-07", moments=Moments(504, 0.03, 1.0, 0.0, 3.0))
+    record(home, [grown], NOW, timeout_s=5)
+    assert sorted(nearby(home, next_week, timeout_s=5)) == [0.02, 0.03]
+    next_year = replace(trial(own, 0.05), last="2015-12-31", moments=Moments(750, 0.05, 1.0, 0.0, 3.0))
+    assert nearby(home, next_year, timeout_s=5) == []
 
 
 def test_a_backtest_prints_and_keeps_what_is_to_be_said_against_it(tmp_path: Path) -> None:

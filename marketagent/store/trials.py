@@ -17,6 +17,7 @@ from marketagent.store.runs import RUNS
 
 _AT_ONCE = 50_000  # trials in one statement: its columns travel as text
 NEAR = 0.25  # of a parameter's value: what is within is a neighbour
+LITTLE = 0.05  # of the returns: trials whose numbers differ by less are of the same time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,17 +72,20 @@ def record(home: Path, tried: Sequence[Trial], now: datetime, *, timeout_s: floa
 
 
 def nearby(home: Path, trial: Trial, *, timeout_s: float) -> list[float]:
-    """The Sharpe ratios a bar of trials of the same code on the same sessions, whose parameters are nearly those of `trial`.
+    """The Sharpe ratios a bar of trials of the same code from the same session on, whose parameters are nearly those of
+    `trial`: some of its numbers are otherwise, none by more than a quarter of itself, and everything else is the same.
 
-    Nearly: some of its numbers are otherwise, none by more than a quarter of itself, and everything else is the same.
+    They end where it does, or a little before or after: bars came in since a sweep. The longest of each counts.
     """
+    returns = trial.moments.count
     with opened(home / RUNS, timeout_s=timeout_s) as con:
         found = con.execute(
             """
-            SELECT params, sharpe FROM trials
-            WHERE family = ? AND strategy_hash = ? AND first = ? AND last = ? AND deviation > 0 ORDER BY trial
+            SELECT params, arg_max(sharpe, last) FROM trials
+            WHERE family = ? AND strategy_hash = ? AND first = ? AND deviation > 0 AND returns BETWEEN ? AND ?
+            GROUP BY params ORDER BY min(trial)
             """,
-            [trial.family, trial.strategy_hash, trial.first, trial.last],
+            [trial.family, trial.strategy_hash, trial.first, (1 - LITTLE) * returns, (1 + LITTLE) * returns],
         ).fetchall()
     return [float(sharpe) for params, sharpe in found if _is_near(json.loads(params), trial.params)]
 
