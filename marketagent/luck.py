@@ -99,8 +99,12 @@ def judged(run: Moments, sharpes: Sequence[float]) -> Judged:
 
 
 def hurdle(sharpes: Sequence[float]) -> float:
-    """What the best of a family's trials would reach without skill, from the `sharpes` (per bar) of all of them."""
-    return best_by_luck(float(np.var(sharpes, ddof=1)), len(sharpes)) if len(sharpes) > 1 else 0.0
+    """What the best of a family's trials would reach without skill, from the `sharpes` (per bar) of all of them.
+
+    They are as far apart as those are that differ: a sweep over what changes nothing must not bring the bar down.
+    """
+    differing = np.unique(np.round(np.asarray(sharpes, dtype=np.float64), 12))
+    return best_by_luck(float(np.var(differing, ddof=1)), len(sharpes)) if len(differing) > 1 else 0.0
 
 
 def probabilistic_sharpe(run: Moments, threshold: float) -> float | None:

@@ -89,6 +89,13 @@ def test_more_trials_and_wider_ones_raise_the_bar() -> None:
     assert best_by_luck(0.04, 50) == pytest.approx(2 * best_by_luck(0.01, 50))
 
 
+def test_trials_that_are_the_same_do_not_bring_the_bar_down() -> None:
+    sharpes = np.random.default_rng(6).normal(0, 0.03, 100).tolist()
+    alone = luck.hurdle(sharpes)
+    assert luck.hurdle([*sharpes, *[float(np.mean(sharpes))] * 1000]) > alone
+    assert luck.hurdle([0.02] * 50) == 0.0
+
+
 def trial(run: str = "r", **changed: object) -> Trial:
     fields = {
         "strategy": "mine", "strategy_hash": "h", "params": {"fast": 5}, "symbols": ("A", "B"), "timeframe": "1d",
