@@ -15,6 +15,7 @@ from marketagent.metrics import LEVEL, SESSIONS
 from marketagent.panel import Array
 from marketagent.records import Finding
 from marketagent.simulate import CLOSED, DIVIDEND, FILL, SPLIT
+from marketagent.timeframes import DAY
 
 LEAST_TRADES = 30  # round trips below which a mean says little
 MOST_OF_A_NAME = 0.5  # of the profit
@@ -151,14 +152,19 @@ def idle(scene: Scene) -> Iterator[Finding]:
 
 
 def stale_fills(scene: Scene) -> Iterator[Finding]:
-    """Fills at prices at which perhaps nobody traded: no volume, a bar that only repeats the close before, a last price."""
-    events, raw = scene.result.simulation.events, scene.result.decisions.panel.raw
+    """Fills at prices at which perhaps nobody traded: no volume, a bar that only repeats the close before, a last price.
+
+    A bar within the day that repeats it and has volume is one trade at the same price, as is usual where few trade.
+    """
+    events, panel = scene.result.simulation.events, scene.result.decisions.panel
+    raw = panel.raw
     filled = (events.kind == FILL) | (events.kind == CLOSED)
     if not filled.any():
         return
     at = events.row[filled], events.column[filled]
     before = np.where(at[0] > 0, raw.close[at[0] - 1, at[1]], np.nan)
     repeated = (raw.high[at] == raw.low[at]) & (raw.close[at] == before)
+    repeated &= (panel.timeframe == DAY) | ~(raw.volume[at] > 0)
     stale = (raw.volume[at] == 0) | repeated | (events.kind[filled] == CLOSED)
     share = float(stale.mean())
     if share > MOST_STALE:
