@@ -6,6 +6,7 @@ any finding is not proven right: they are the first questions that somebody woul
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import exp, lgamma, log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -258,25 +259,36 @@ def quarantined(scene: Scene) -> Iterator[Finding]:
 
 
 def survivorship(scene: Scene) -> Iterator[Finding]:
-    """So many symbols over so long, and every one still trades: they were chosen by somebody who knew that."""
+    """So many symbols over so long, and all or nearly all still trade: they were chosen by somebody who knew that."""
     panel = scene.result.decisions.panel
     has, number = panel.has_bar[scene.start :], panel.session_number
     seen = has.any(axis=0)
-    gone = number[-1] - number[np.maximum(panel.last_bar[-1], 0)]
-    if (gone[seen] >= _RECENT).any():
-        return
-    began = number[scene.start + has.argmax(axis=0)]
-    years = (number[-1] + 1 - began[seen]) / SESSIONS  # that each of them was there for
-    chance = float((1 - GONE_A_YEAR) ** years.sum())
+    began = number[scene.start + has.argmax(axis=0)][seen]
+    ended = number[np.maximum(panel.last_bar[-1], 0)][seen]
+    years = (ended + 1 - began) / SESSIONS  # that each of them was there for
+    gone, symbols = int(np.count_nonzero(number[-1] - ended >= _RECENT)), len(years)
+    chance = _at_most(gone, -log(1 - GONE_A_YEAR) * float(years.sum()))
     if chance < UNLIKELY:
-        symbols, expected = len(years), float((1 - (1 - GONE_A_YEAR) ** years).sum())
+        expected = float((1 - (1 - GONE_A_YEAR) ** years).sum())
+        left = f"all {symbols:,} symbols still trade" if not gone else f"only {gone:,} of {symbols:,} symbols are gone"
         yield Finding(
             code="survivorship",
-            text=f"all {symbols:,} symbols still trade after {years.mean():.1f} years, where at least {expected:,.0f} would be"
-            " gone: they were chosen afterwards",
+            text=f"{left} after {years.mean():.1f} years, where at least {expected:,.0f} would be gone:"
+            " they were chosen afterwards",
             number=chance,
             limit=UNLIKELY,
         )
+
+
+def _at_most(count: int, expected: float) -> float:
+    """The chance of at most `count` of what is rare, where so many are `expected` (Poisson).
+
+    >>> round(_at_most(1, 2.0), 3)
+    0.406
+    """
+    if not expected > 0:
+        return 1.0
+    return float(sum(exp(k * log(expected) - expected - lgamma(k + 1)) for k in range(count + 1)))
 
 
 def contaminated(scene: Scene) -> Iterator[Finding]:

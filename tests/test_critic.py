@@ -211,6 +211,20 @@ def test_symbols_that_were_listed_lately_have_not_survived_for_long() -> None:
     assert "survivorship" not in codes(Scene(result, 10e6))  # 8 for two years and 200 for a month: 35 years
 
 
+@pytest.mark.parametrize(("gone", "speaks"), [(2, True), (60, False)])
+def test_two_of_hundreds_that_are_gone_do_not_silence_the_survivors(gone: int, speaks: bool) -> None:
+    scene = survivorship()
+    panel = scene.result.decisions.panel
+    values = {name: getattr(panel.raw, name).copy() for name in vars(panel.raw)}
+    for each in values.values():
+        each[300:, :gone] = NAN
+    dying = replace(panel, raw=replace(panel.raw, **values))
+    value = np.where(dying.has_bar, np.tile(rotation(), (1, 100)), NAN)
+    told = {found.code: found.text for found in findings(Scene(run_of(dying, value, cash=50e6), 50e6))}
+    assert ("survivorship" in told) == speaks
+    assert not speaks or "only 2 of 800 symbols are gone after 2.4 years, where at least 38" in told["survivorship"]
+
+
 def test_a_fill_at_a_bar_that_repeats_the_close_before_is_stale() -> None:
     scene = repeated_bars()
     assert "stale_fills" in codes(scene)
