@@ -94,7 +94,7 @@ def run(
     bill = options.bill(settings, costs_name, slippage_bps, slippage, borrow_rate, margin_rate)
     start_cash = settings.cash if cash is None else options.positive(cash, "--cash")
     places = Places(options.exportable(equity), options.exportable(fills), place(report))
-    places.check(is_sweep=chosen is None and windows is None, entries=null)
+    places.check(is_sweep=chosen is None and windows is None)
     given = options.symbols_or_all(symbols, settings)
     view = scoring.View(
         last,
@@ -140,19 +140,19 @@ def _swept(
     job: Job, run: str, axes: Sequence[Axis], given: pipe.Input, places: Places, top: int, format: pipe.Format
 ) -> int:
     """Work through a sweep, keep all of it and print the best; an interruption goes on once that is done."""
-    sweep, sheet, interruption = backtesting.swept(job, run, axes)
-    missing = [name for name in given.symbols if name not in sweep.sweep.ground.panel.symbols]
-    places.put_sweep(job, sweep, sheet, missing)
+    made = backtesting.swept(job, run, axes)
+    missing = [name for name in given.symbols if name not in made.sweep.sweep.ground.panel.symbols]
+    places.put_sweep(job, made, missing)
     with pipe.sealed("backtest", format, run=run, at=job.now, stdout=records(places.report)) as out:
         out.follow(given)
-        for trial in sweep.best(sheet, top):
+        for trial in made.sweep.best(made.sheet, top):
             out.write(trial)
         if format != "csv":  # whose rows are of one kind
-            out.write(sheet)
+            out.write(made.sheet)
         _name_missing(out, missing)
-        show.say(sweep.summary)
-        if interruption is not None:
-            raise interruption
+        show.say(made.sweep.summary)
+        if made.interruption is not None:
+            raise made.interruption
     return out.exit_code
 
 

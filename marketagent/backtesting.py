@@ -1,14 +1,14 @@
 """A backtest from the store to the store: decided, traded, judged, doubted and kept; of one run, a walk-forward or a sweep."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 
 from marketagent import judging, nulling, scoring, sweeping, walking
 from marketagent.backtest import Backtest, Terms, backtest
-from marketagent.catalog import Loaded
-from marketagent.decision import Decisions
+from marketagent.catalog import Loaded, blame
+from marketagent.decision import Decisions, decide
 from marketagent.errors import UsageError
 from marketagent.grid import Axis
 from marketagent.records import Backtest as BacktestRecord
@@ -20,6 +20,8 @@ from marketagent.store import runs
 from marketagent.strategy import Strategy
 from marketagent.sweeping import Sweeping
 from marketagent.walking import Walked
+
+_OF_ONE_RUN = "{} is of one run, and --set has several values; leave one of them out"
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,16 @@ class Tried:
 
 
 @dataclass(frozen=True)
+class Swept:
+    """A sweep, its record, and its `best` combination as a run, None if none is done; the interruption, if one came."""
+
+    sweep: Sweeping
+    sheet: Sweep
+    best: Tried | None
+    interruption: BaseException | None
+
+
+@dataclass(frozen=True)
 class Places:
     """Where else a run goes: `equity` and `fills` to files, a page to `report`."""
 
@@ -61,13 +73,13 @@ class Places:
     fills: Path | None = None
     report: Place | None = None
 
-    def check(self, *, is_sweep: bool, entries: int) -> None:
-        """Raise UsageError for two that are one file, and for what a sweep, which has no one run, cannot give."""
+    def check(self, *, is_sweep: bool) -> None:
+        """Raise UsageError for two that are one file, and for one that a sweep, which is no one run, has nothing for."""
         if self.equity is not None and self.fills is not None and self.equity.resolve() == self.fills.resolve():
             raise UsageError(f"--equity and --fills both name {self.equity}")
-        for option, value in (("--equity", self.equity), ("--fills", self.fills), ("--null", entries or None)):
-            if is_sweep and value is not None:
-                raise UsageError(f"{option} is of one run, and --set has several values; leave one of them out")
+        for option, path in (("--equity", self.equity), ("--fills", self.fills)):
+            if is_sweep and path is not None:
+                raise UsageError(_OF_ONE_RUN.format(option))
 
     def put(self, job: Job, made: Tried, missing: Sequence[str]) -> None:
         """Write what was asked for; `missing` are symbols of which nothing is stored."""
@@ -81,12 +93,15 @@ class Places:
                 job.home, self.report, made.record, made.result, made.folds, missing, job.now, timeout_s=job.timeout_s
             )
 
-    def put_sweep(self, job: Job, sweep: Sweeping, sheet: Sweep, missing: Sequence[str]) -> None:
-        """Write the page of a sweep, if it was asked for."""
-        if self.report is not None:
+    def put_sweep(self, job: Job, made: Swept, missing: Sequence[str]) -> None:
+        """Write the page of a sweep, if it was asked for and there is a best combination."""
+        if self.report is not None and made.best is not None:
             from marketagent import reporting  # as above
 
-            reporting.of_sweep(job.home, self.report, sweep, sheet, missing, job.now, timeout_s=job.timeout_s)
+            reporting.of_sweep(
+                job.home, self.report, made.sweep, made.sheet, made.best.record, made.best.result, missing, job.now,
+                timeout_s=job.timeout_s,
+            )  # fmt: skip
 
 
 def tried(job: Job, run: str, strategy: Strategy) -> Tried:
@@ -111,8 +126,11 @@ def walked(job: Job, run: str, axes: Sequence[Axis], asked: Asked) -> Tried:
     return _kept(job, record, result, folds)
 
 
-def swept(job: Job, run: str, axes: Sequence[Axis]) -> tuple[Sweeping, Sweep, BaseException | None]:
-    """Every combination played, kept and judged: the sweep, its record, and the interruption, if one came."""
+def swept(job: Job, run: str, axes: Sequence[Axis]) -> Swept:
+    """Every combination played, kept and judged. Raises UsageError for what only a run has."""
+    only = {"--null": job.entries, "--bootstrap": job.samples, "--capacity": job.capacity}
+    for option in [option for option, value in only.items() if value]:
+        raise UsageError(_OF_ONE_RUN.format(option))
     panel = job.view.panel(job.home, job.symbols, timeout_s=job.timeout_s)
     sweep = sweeping.prepared(
         job.home, job.loaded, axes, panel, job.view, job.terms,
@@ -121,8 +139,25 @@ def swept(job: Job, run: str, axes: Sequence[Axis]) -> tuple[Sweeping, Sweep, Ba
     interruption = sweep.work()
     family = judging.entered(job.home, run, sweep, sweep.sweep.done, job.now, timeout_s=job.timeout_s)
     sheet = judging.judged(run, sweep, family)
+    best = _best(job, sweep, sheet) if sweep.sweep.done else None
+    if best is not None:
+        sheet = replace(sheet, findings=best.record.findings)
     sweep.keep(job.home, sheet, job.now, timeout_s=job.timeout_s)
-    return sweep, sheet, interruption
+    return Swept(sweep, sheet, best, interruption)
+
+
+def _best(job: Job, sweep: Sweeping, sheet: Sweep) -> Tried:
+    """The combination with the highest Sharpe ratio, traded by the plain engine and doubted; it is not kept once more."""
+    ground, strategy = sweep.sweep.ground, dict(sweep.plan.strategies)[sweep.ranked[0]]
+    with blame(job.loaded.file, job.loaded.kind):
+        decisions = decide(strategy, ground.panel, sweep.sweep.opinions)
+    result = _traded(job, decisions, ground.start)
+    trial = scoring.trial_of(sheet.run, job.loaded, result)
+    doubts = scoring.criticised(job.home, trial, result, job.terms.cash, job.view, timeout_s=job.timeout_s)
+    record = scoring.backtest_record(
+        sheet.run, job.loaded, result, job.terms, job.benchmark, worth=judging.worth(sheet), findings=doubts
+    )
+    return Tried(record, result)
 
 
 def _traded(job: Job, decisions: Decisions, start: int) -> Backtest:

@@ -11,11 +11,11 @@ from math import exp, lgamma, log
 import numpy as np
 from numpy.typing import NDArray
 
+from marketagent.attribution import profit_by_symbol
 from marketagent.backtest import Backtest
 from marketagent.metrics import LEVEL, SESSIONS
-from marketagent.panel import Array
 from marketagent.records import Finding
-from marketagent.simulate import CLOSED, DIVIDEND, FILL, SPLIT
+from marketagent.simulate import CLOSED, FILL
 from marketagent.timeframes import DAY
 
 LEAST_TRADES = 30  # round trips below which a mean says little
@@ -303,19 +303,6 @@ def contaminated(scene: Scene) -> Iterator[Finding]:
             number=float(total),
             limit=0.0,
         )
-
-
-def profit_by_symbol(result: Backtest) -> Array:
-    """(N,) USD that each symbol made: what came in for it less what went out, and what is still held at its last price.
-
-    Adds up to the account's profit, but for what lending cost.
-    """
-    run, panel = result.simulation, result.decisions.panel
-    events = run.events
-    value = events.quantity * events.price
-    cash = np.select([events.kind == SPLIT, events.kind == DIVIDEND], [0.0, value], -value - events.commission)
-    earned = np.bincount(events.column, weights=cash, minlength=panel.shape[1])
-    return np.asarray(earned + run.shares * panel.mark[-1])
 
 
 _RECENT = 5  # sessions: whoever has a bar in them still trades

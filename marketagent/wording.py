@@ -33,9 +33,9 @@ def luck(judged: Mapping[str, Any], where: str = "in sample") -> str:
     return f"{words}\n"
 
 
-def findings(found: list[dict[str, Any]]) -> str:
-    """What makes the result doubtful, a line each; nothing for no finding."""
-    return "".join(f"{finding['code']}: {finding['text']}\n" for finding in found)
+def finding(found: Mapping[str, Any]) -> str:
+    """One thing that makes a result doubtful, on a line."""
+    return f"{found['code']}: {found['text']}"
 
 
 def walk_forward(record: Mapping[str, Any]) -> str:

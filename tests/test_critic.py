@@ -11,9 +11,10 @@ from markets import panel_of, random_market
 from test_costing import ma
 
 from marketagent import critic, init
+from marketagent.attribution import profit_by_symbol
 from marketagent.backtest import Backtest, backtest
 from marketagent.costs import Costs, parse
-from marketagent.critic import Scene, findings, profit_by_symbol
+from marketagent.critic import Scene, findings
 from marketagent.decision import decide
 from marketagent.luck import Moments
 from marketagent.panel import Array, Panel

@@ -16,6 +16,7 @@ from prices import HEAD, fetch, ma, new_home, sessions, write
 from test_backtest import NONE, run_of
 
 from marketagent import metrics
+from marketagent.attribution import NOBODY, by_signal, gains
 from marketagent.backtest import Backtest, backtest
 from marketagent.costs import Costs, parse
 from marketagent.decision import Decisions, decide
@@ -24,7 +25,6 @@ from marketagent.grid import Axis, plateaus
 from marketagent.panel import Array, Panel
 from marketagent.records import Fold
 from marketagent.report import money, sections, study, surface
-from marketagent.report.attribution import NOBODY, by_signal, gains
 from marketagent.report.figures import sheet
 from marketagent.report.model import Chart, Heat, Table
 from marketagent.report.place import Place, place

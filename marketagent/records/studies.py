@@ -179,6 +179,7 @@ class Sweep:
     many would have. `pbo` is the probability of backtest overfitting: in what share of `splits` of the history the best of
     one half is below the middle of all in the other; `loss` in what share it loses there. `spa_p` is the p-value of
     Hansen's test that nothing in the sweep beats the `benchmark` (None: cash). None where there is too little to say.
+    `findings` are what makes the best one doubtful.
     """
 
     run: str
@@ -205,6 +206,7 @@ class Sweep:
     spa_p: Share | None
     samples: int
     benchmark: str | None = None
+    findings: list[Finding] = field(default_factory=list)
     judged: Literal["in sample"] = "in sample"
     kind: Literal["sweep"] = "sweep"
 
