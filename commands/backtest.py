@@ -1,20 +1,22 @@
 """``ma backtest``: trade a strategy's decisions over the past."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from marketagent import catalog, grid, judging, nulling, options, pipe, scoring, show, sweeping, walking
+from marketagent import backtesting, catalog, grid, options, pipe, scoring, show, walking
 from marketagent import home as homes
-from marketagent.backtest import backtest
+from marketagent.backtest import Terms
+from marketagent.backtesting import Job, Places
 from marketagent.config import Settings
-from marketagent.errors import MarketAgentError, UsageError
+from marketagent.errors import MarketAgentError
+from marketagent.grid import Axis
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.records import StrategyInfo
-from marketagent.report.place import Place, place, records
+from marketagent.report.place import place, records
 from marketagent.simulate import FILLS
-from marketagent.store import runs, trials
 from marketagent.timeframes import DAY
 
 
@@ -87,16 +89,12 @@ def run(
     options.one_of(fill, FILLS, "--fill")
     windows = walking.asked(walk_forward, purge, embargo, fill)
     axes = grid.axes(loaded.kind, texts) if windows is None else walking.grid_of(loaded, texts)
-    varies = windows is not None or any(len(axis.values) > 1 for axis in axes)
-    chosen = None if varies else loaded.configured(texts)
+    chosen = None if windows or any(len(axis.values) > 1 for axis in axes) else loaded.configured(texts)
     first, last = options.span(since, until)
     bill = options.bill(settings, costs_name, slippage_bps, slippage, borrow_rate, margin_rate)
     start_cash = settings.cash if cash is None else options.positive(cash, "--cash")
-    for path in (equity, fills):
-        options.exportable(path)
-    if equity is not None and fills is not None and equity.resolve() == fills.resolve():
-        raise UsageError(f"--equity and --fills both name {equity}")
-    where = place(report)
+    places = Places(options.exportable(equity), options.exportable(fills), place(report))
+    places.check(is_sweep=chosen is None and windows is None)
     given = options.symbols_or_all(symbols, settings)
     view = scoring.View(
         last,
@@ -105,105 +103,62 @@ def run(
         options.timeframe(timeframe),
         settings.now,
     )
-    wait = settings.busy_timeout_s
-    walked = None
-    if chosen is not None:
-        decisions = scoring.decided(settings.home, loaded, chosen, given.symbols or None, view, timeout_s=wait)
-        start = scoring.start_row(decisions.panel, first)
-    else:
-        panel = view.panel(settings.home, given.symbols or None, timeout_s=wait)
-        if windows is None:
-            for option, value in (("--equity", equity), ("--fills", fills), ("--null", null or None)):
-                if value is not None:
-                    raise UsageError(f"{option} is of one run, and --set has several values; leave one of them out")
-            sweep = sweeping.prepared(
-                settings.home, loaded, axes, panel, view, bill, start_cash,
-                first=first, fill=fill, fractional=fractional, benchmark=benchmark, timeout_s=wait,
-            )  # fmt: skip
-            return _swept(settings, sweep, given, top, format, where)
-        walked = walking.walked(
-            settings.home, loaded, axes, panel, view, bill, start_cash, windows,
-            first=first, fill=fill, fractional=fractional, timeout_s=wait,
-        )  # fmt: skip
-        decisions, start = walked.decisions, walked.start
-    result = backtest(
-        decisions,
-        bill,
-        start_cash,
-        start=start,
-        fill=fill,
-        steps=FRACTIONAL if fractional else WHOLE,
-        benchmark=scoring.read_benchmark(settings.home, decisions.panel, benchmark, view, timeout_s=wait),
-        capacity=capacity,
+    job = Job(
+        settings.home,
+        loaded,
+        given.symbols or None,
+        view,
+        first,
+        Terms(bill, start_cash, fill, FRACTIONAL if fractional else WHOLE),
+        settings.now,
+        settings.busy_timeout_s,
+        benchmark,
+        capacity,
+        bootstrap,
+        null,
     )
     run = options.new_run(settings)
-    missing = [name for name in given.symbols if name not in decisions.panel.symbols]
-    trial = scoring.trial_of(run, loaded, result)
-    if walked is not None:
-        judging.entered(settings.home, run, walked.swept, walked.numbers, settings.now, timeout_s=wait)
-        trial = walked.trial(trial)
-    chance = None
-    if null:
-        chance = nulling.tested(
-            settings.home, result, bill, start_cash, null, start=start, fill=fill, fractional=fractional
-        )
-    family, neighbours = trials.record_one(settings.home, trial, settings.now, timeout_s=wait)
-    worth = scoring.judged_luck(trial, family, result, bootstrap, chance)
-    doubts = scoring.criticised(settings.home, neighbours, result, start_cash, view, timeout_s=wait)
-    record = scoring.backtest_record(
-        run, loaded, result, bill, start_cash, fill, benchmark, fractional=fractional, worth=worth, findings=doubts
-    )
-    folds = [] if walked is None else walked.records(run, result)
-    if walked is not None:
-        record = walked.labelled(record)
-        runs.write_folds(settings.home, folds, timeout_s=wait)
-    runs.write_backtest(settings.home, record, result, decisions.panel.symbols, settings.now, timeout_s=wait)
-    for path, columns in ((equity, runs.equity_columns), (fills, runs.event_columns)):
-        if path is not None:
-            runs.export(columns(result), path)
-    if where is not None:
-        from marketagent import reporting  # a run without a page does not pay for it
-
-        reporting.of_run(settings.home, where, record, result, folds, missing, settings.now, timeout_s=wait)
-    with pipe.sealed("backtest", format, run=run, at=settings.now, stdout=records(where)) as out:
+    if windows is not None:
+        made = backtesting.walked(job, run, axes, windows)
+    elif chosen is not None:
+        made = backtesting.tried(job, run, chosen)
+    else:
+        return _swept(job, run, axes, given, places, top, format)
+    missing = [name for name in given.symbols if name not in made.result.decisions.panel.symbols]
+    places.put(job, made, missing)
+    with pipe.sealed("backtest", format, run=run, at=settings.now, stdout=records(places.report)) as out:
         out.follow(given)
-        out.write(record)
-        for fold in folds if format != "csv" else ():  # whose rows are of one kind
+        out.write(made.record)
+        for fold in made.folds if format != "csv" else ():  # whose rows are of one kind
             out.write(fold)
-        out.curve = result.simulation.equity.tolist()
-        for name in missing:
-            out.fail(name, f"nothing is stored; run: ma fetch {name}")
+        out.curve = made.result.simulation.equity.tolist()
+        _name_missing(out, missing)
     return out.exit_code
 
 
 def _swept(
-    settings: Settings, sweep: sweeping.Sweeping, given: pipe.Input, top: int, format: pipe.Format, where: Place | None
+    job: Job, run: str, axes: Sequence[Axis], given: pipe.Input, places: Places, top: int, format: pipe.Format
 ) -> int:
     """Work through a sweep, keep all of it and print the best; an interruption goes on once that is done."""
-    run = options.new_run(settings)
-    interruption = sweep.work()
-    family = judging.entered(
-        settings.home, run, sweep, sweep.sweep.done, settings.now, timeout_s=settings.busy_timeout_s
-    )
-    sheet = judging.judged(run, sweep, family)
-    sweep.keep(settings.home, sheet, settings.now, timeout_s=settings.busy_timeout_s)
-    missing = [name for name in given.symbols if name not in sweep.sweep.ground.panel.symbols]
-    if where is not None:
-        from marketagent import reporting  # as above
-
-        reporting.of_sweep(settings.home, where, sweep, sheet, missing, settings.now, timeout_s=settings.busy_timeout_s)
-    with pipe.sealed("backtest", format, run=run, at=settings.now, stdout=records(where)) as out:
+    made = backtesting.swept(job, run, axes)
+    missing = [name for name in given.symbols if name not in made.sweep.sweep.ground.panel.symbols]
+    places.put_sweep(job, made, missing)
+    with pipe.sealed("backtest", format, run=run, at=job.now, stdout=records(places.report)) as out:
         out.follow(given)
-        for trial in sweep.best(sheet, top):
+        for trial in made.sweep.best(made.sheet, top):
             out.write(trial)
         if format != "csv":  # whose rows are of one kind
-            out.write(sheet)
-        for name in missing:
-            out.fail(name, f"nothing is stored; run: ma fetch {name}")
-        show.say(sweep.summary)
-        if interruption is not None:
-            raise interruption
+            out.write(made.sheet)
+        _name_missing(out, missing)
+        show.say(made.sweep.summary)
+        if made.interruption is not None:
+            raise made.interruption
     return out.exit_code
+
+
+def _name_missing(out: pipe.Out, missing: Sequence[str]) -> None:
+    for name in missing:
+        out.fail(name, f"nothing is stored; run: ma fetch {name}")
 
 
 def _list(settings: Settings, format: pipe.Format) -> int:

@@ -24,6 +24,16 @@ NAMES = 10  # symbols that a note names before it only counts
 
 
 @dataclass(frozen=True)
+class Terms:
+    """How an account trades: what it is charged, the `cash` in USD it begins with, how its orders are filled and cut."""
+
+    costs: Costs
+    cash: float
+    fill: str = "next-open"
+    steps: float = WHOLE
+
+
+@dataclass(frozen=True)
 class Backtest:
     """One run: `returns` (T,) per session, the first against the starting cash; `metrics` by name (None: undefined).
 
@@ -80,7 +90,7 @@ def backtest(
         run,
         metrics.session_returns(run.equity, cash),
         measured,
-        tuple(_notes(run, costs, fill, panel.timeframe)),
+        tuple(_notes(run, costs, fill, panel.timeframe, capacity=capacity)),
         tuple(_size(other, _paid(other, panel, fill), money, a_year) for money, other in sizes),
         against,
     )
@@ -179,8 +189,12 @@ def benchmark_returns(close: Array, start: int) -> Array:
     return np.where(np.isfinite(change), change, 0.0)
 
 
-def _notes(run: Simulation, costs: Costs, fill: str, timeframe: str) -> list[str]:
+def _notes(run: Simulation, costs: Costs, fill: str, timeframe: str, *, capacity: bool) -> list[str]:
     notes = []
+    if capacity and not (costs.participation or costs.impact):
+        notes.append(
+            "larger accounts trade at the same prices here, whatever the volume: --slippage volume:0.05,sqrt:0.1"
+        )
     if not costs.margin_rate and (run.cash < 0).any():
         notes.append("cash was owed and nothing was charged for it: --margin-rate")
     # Where all is long, exposure is what equity has beside cash, but for what large floats lose.

@@ -6,15 +6,17 @@ any finding is not proven right: they are the first questions that somebody woul
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import exp, lgamma, log
 
 import numpy as np
 from numpy.typing import NDArray
 
+from marketagent.attribution import profit_by_symbol
 from marketagent.backtest import Backtest
-from marketagent.events import CLOSED, DIVIDEND, FILL, SPLIT
+from marketagent.events import CLOSED, FILL
 from marketagent.metrics import LEVEL, SESSIONS
-from marketagent.panel import Array
 from marketagent.records import Finding
+from marketagent.timeframes import DAY
 
 LEAST_TRADES = 30  # round trips below which a mean says little
 MOST_OF_A_NAME = 0.5  # of the profit
@@ -151,14 +153,19 @@ def idle(scene: Scene) -> Iterator[Finding]:
 
 
 def stale_fills(scene: Scene) -> Iterator[Finding]:
-    """Fills at prices at which perhaps nobody traded: no volume, a bar that only repeats the close before, a last price."""
-    events, raw = scene.result.simulation.events, scene.result.decisions.panel.raw
+    """Fills at prices at which perhaps nobody traded: no volume, a bar that only repeats the close before, a last price.
+
+    A bar within the day that repeats it and has volume is one trade at the same price, as is usual where few trade.
+    """
+    events, panel = scene.result.simulation.events, scene.result.decisions.panel
+    raw = panel.raw
     filled = (events.kind == FILL) | (events.kind == CLOSED)
     if not filled.any():
         return
     at = events.row[filled], events.column[filled]
     before = np.where(at[0] > 0, raw.close[at[0] - 1, at[1]], np.nan)
     repeated = (raw.high[at] == raw.low[at]) & (raw.close[at] == before)
+    repeated &= (panel.timeframe == DAY) | ~(raw.volume[at] > 0)
     stale = (raw.volume[at] == 0) | repeated | (events.kind[filled] == CLOSED)
     share = float(stale.mean())
     if share > MOST_STALE:
@@ -254,23 +261,36 @@ def quarantined(scene: Scene) -> Iterator[Finding]:
 
 
 def survivorship(scene: Scene) -> Iterator[Finding]:
-    """So many symbols over so long, and every one still trades: they were chosen by somebody who knew that."""
+    """So many symbols over so long, and all or nearly all still trade: they were chosen by somebody who knew that."""
     panel = scene.result.decisions.panel
-    seen = panel.has_bar[scene.start :].any(axis=0)
-    gone = scene.result.decisions.panel.session_number[-1] - panel.session_number[np.maximum(panel.last_bar[-1], 0)]
-    symbols, years = int(np.count_nonzero(seen)), float(scene.day_number[-1] + 1) / SESSIONS
-    if (gone[seen] >= _RECENT).any():
-        return
-    chance = float((1 - GONE_A_YEAR) ** (symbols * years))
+    has, number = panel.has_bar[scene.start :], panel.session_number
+    seen = has.any(axis=0)
+    began = number[scene.start + has.argmax(axis=0)][seen]
+    ended = number[np.maximum(panel.last_bar[-1], 0)][seen]
+    years = (ended + 1 - began) / SESSIONS  # that each of them was there for
+    gone, symbols = int(np.count_nonzero(number[-1] - ended >= _RECENT)), len(years)
+    chance = _at_most(gone, -log(1 - GONE_A_YEAR) * float(years.sum()))
     if chance < UNLIKELY:
-        expected = symbols * (1 - (1 - GONE_A_YEAR) ** years)
+        expected = float((1 - (1 - GONE_A_YEAR) ** years).sum())
+        left = f"all {symbols:,} symbols still trade" if not gone else f"only {gone:,} of {symbols:,} symbols are gone"
         yield Finding(
             code="survivorship",
-            text=f"all {symbols:,} symbols still trade after {years:.1f} years, where at least {expected:,.0f} would be gone:"
+            text=f"{left} after {years.mean():.1f} years, where at least {expected:,.0f} would be gone:"
             " they were chosen afterwards",
             number=chance,
             limit=UNLIKELY,
         )
+
+
+def _at_most(count: int, expected: float) -> float:
+    """The chance of at most `count` of what is rare, where so many are `expected` (Poisson).
+
+    >>> round(_at_most(1, 2.0), 3)
+    0.406
+    """
+    if not expected > 0:
+        return 1.0
+    return float(sum(exp(k * log(expected) - expected - lgamma(k + 1)) for k in range(count + 1)))
 
 
 def contaminated(scene: Scene) -> Iterator[Finding]:
@@ -285,19 +305,6 @@ def contaminated(scene: Scene) -> Iterator[Finding]:
             number=float(total),
             limit=0.0,
         )
-
-
-def profit_by_symbol(result: Backtest) -> Array:
-    """(N,) USD that each symbol made: what came in for it less what went out, and what is still held at its last price.
-
-    Adds up to the account's profit, but for what lending cost.
-    """
-    run, panel = result.simulation, result.decisions.panel
-    events = run.events
-    value = events.quantity * events.price
-    cash = np.select([events.kind == SPLIT, events.kind == DIVIDEND], [0.0, value], -value - events.commission)
-    earned = np.bincount(events.column, weights=cash, minlength=panel.shape[1])
-    return np.asarray(earned + run.shares * panel.mark[-1])
 
 
 _RECENT = 5  # sessions: whoever has a bar in them still trades

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from marketagent import luck
-from marketagent.records import Sweep
+from marketagent.records import Luck, Sweep
 from marketagent.scoring import SEED
 from marketagent.store.trials import Trial, record
 from marketagent.sweeping import Sweeping
@@ -64,6 +64,16 @@ def judged(run: str, swept: Sweeping, family: list[float]) -> Sweep:
         deflated_sharpe=None if best is None else luck.probabilistic_sharpe(best, by_luck),
         benchmark=None if swept.benchmark is None else swept.benchmark[0],
         **_over_all(swept),
+    )
+
+
+def worth(sheet: Sweep) -> Luck:
+    """What the record of a sweep says of its best combination."""
+    return Luck(
+        trials=sheet.trials,
+        best_by_luck=sheet.best_by_luck,
+        probabilistic_sharpe=sheet.probabilistic_sharpe,
+        deflated_sharpe=sheet.deflated_sharpe,
     )
 
 

@@ -5,13 +5,14 @@ many returns there are and how skewed and fat-tailed they are. Its deflated one 
 of all trials of its family would reach if none of them had any skill. Sharpe ratios are per bar in here, not annual.
 
 Bailey and Lopez de Prado, The Sharpe Ratio Efficient Frontier, Journal of Risk 15 (2012); The Deflated Sharpe Ratio,
-Journal of Portfolio Management 40 (2014). Their skill-less trials are independent; of many that are alike fewer count,
-so that the deflated one is, if anything, too strict.
+Journal of Portfolio Management 40 (2014). Their skill-less trials are independent. Of many that are alike fewer count, so
+that the deflated one is too strict; but where some are alike and others are not, those narrow the spread, so that it is not
+strict enough. And who chooses among strategies, or among universes, has tried more than any one family knows of.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import e, sqrt
+from math import e, expm1, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -20,6 +21,7 @@ from marketagent.metrics import Array
 
 CONFIDENCE = 0.95
 _EULER = 0.5772156649015329
+_MOST_LOGS = 709.0  # of growth, which a float holds
 _NORMAL = NormalDist()
 
 
@@ -56,14 +58,14 @@ class Judged:
 @dataclass(frozen=True)
 class Intervals:
     """The middle 95 % of the annual Sharpe ratio and of the CAGR, of so many `samples` in blocks of `block` returns on
-    average."""
+    average. A growth that no float holds, as of a few bars within a day over a year, is None."""
 
     samples: int
     block: int
     sharpe_low: float
     sharpe_high: float
-    cagr_low: float
-    cagr_high: float
+    cagr_low: float | None
+    cagr_high: float | None
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,12 @@ def judged(run: Moments, sharpes: Sequence[float]) -> Judged:
 
 
 def hurdle(sharpes: Sequence[float]) -> float:
-    """What the best of a family's trials would reach without skill, from the `sharpes` (per bar) of all of them."""
-    return best_by_luck(float(np.var(sharpes, ddof=1)), len(sharpes)) if len(sharpes) > 1 else 0.0
+    """What the best of a family's trials would reach without skill, from the `sharpes` (per bar) of all of them.
+
+    They are as far apart as those are that differ: a sweep over what changes nothing must not bring the bar down.
+    """
+    differing = np.unique(np.round(np.asarray(sharpes, dtype=np.float64), 12))
+    return best_by_luck(float(np.var(differing, ddof=1)), len(sharpes)) if len(differing) > 1 else 0.0
 
 
 def probabilistic_sharpe(run: Moments, threshold: float) -> float | None:
@@ -142,9 +148,13 @@ def bootstrapped(returns: Array, samples: int, periods: int, seed: int) -> Inter
     def measured(sample: Array) -> Array:
         spread = np.std(sample, ddof=1)
         sharpe = np.mean(sample) / spread * np.sqrt(periods) if spread else 0.0
-        return np.array([sharpe, np.expm1(np.log1p(np.maximum(sample, -1 + 1e-12)).sum() * periods / len(sample))])
+        return np.array([sharpe, np.log1p(np.maximum(sample, -1 + 1e-12)).mean() * periods])
 
     found = StationaryBootstrap(block, returns, seed=seed).apply(measured, samples)
     tail = (1 - CONFIDENCE) / 2
-    (sharpe_low, cagr_low), (sharpe_high, cagr_high) = np.quantile(found, [tail, 1 - tail], axis=0).tolist()
-    return Intervals(samples, block, sharpe_low, sharpe_high, cagr_low, cagr_high)
+    (sharpe_low, low), (sharpe_high, high) = np.quantile(found, [tail, 1 - tail], axis=0).tolist()
+    return Intervals(samples, block, sharpe_low, sharpe_high, _grown(low), _grown(high))
+
+
+def _grown(logs: float) -> float | None:
+    return expm1(logs) if logs < _MOST_LOGS else None

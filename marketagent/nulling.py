@@ -8,17 +8,13 @@ from statistics import median
 import numpy as np
 
 from marketagent import sweeping
-from marketagent.backtest import Backtest
-from marketagent.costs import Costs
+from marketagent.backtest import Backtest, Terms
 from marketagent.luck import Chance
-from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.robustness.chance import entries, share_as_good
 from marketagent.scoring import SEED
 
 
-def tested(
-    home: Path, result: Backtest, costs: Costs, cash: float, runs: int, *, start: int, fill: str, fractional: bool
-) -> Chance | None:
+def tested(home: Path, result: Backtest, terms: Terms, runs: int, *, start: int) -> Chance | None:
     """How `result` did among so many `runs` of random entries; None where its own Sharpe ratio is not defined.
 
     From the same run always the same. A random run that has no Sharpe ratio has not traded: it counts as 0.
@@ -27,7 +23,7 @@ def tested(
     if own is None:
         return None
     decisions = result.decisions
-    ground = sweeping.ground(home, decisions.panel, costs, cash, start, fill, FRACTIONAL if fractional else WHOLE)
+    ground = sweeping.ground(home, decisions.panel, terms, start)
 
     def sharpe(number: int) -> float:
         rng = np.random.default_rng([SEED, number])

@@ -164,14 +164,15 @@ def in_flight(asked: int | None, settings: Settings) -> int:
     return int(value)
 
 
-def exportable(path: Path | None) -> None:
-    """Raise UsageError unless `path` (if any) names a file that results can be written to: before the work."""
+def exportable(path: Path | None) -> Path | None:
+    """`path`, if any; raises UsageError unless it names a file that results can be written to: before the work."""
     if path is None:
-        return
+        return None
     if path.suffix not in (".parquet", ".csv"):
         raise UsageError(f"{path} must end in .parquet or .csv")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.absolute().parent}")
+    return path
 
 
 def bill(

@@ -8,14 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from marketagent import scoring
-from marketagent.backtest import Backtest, backtest
-from marketagent.catalog import blame
-from marketagent.decision import decide
+from marketagent.backtest import Backtest
 from marketagent.metrics import SESSIONS
-from marketagent.orders import FRACTIONAL
 from marketagent.records import Backtest as BacktestRecord
-from marketagent.records import Fold, Luck, Sweep
+from marketagent.records import Fold, Sweep
 from marketagent.report import figures, money, sections, study, surface
 from marketagent.report.html import page
 from marketagent.report.model import Page
@@ -52,39 +48,19 @@ def of_sweep(
     where: Place,
     sweep: Sweeping,
     sheet: Sweep,
+    best: BacktestRecord,
+    result: Backtest,
     missing: Sequence[str],
     now: datetime,
     *,
     timeout_s: float,
 ) -> None:
-    """Write the page of the best combination, traded by the plain engine, with the surface of all; nothing without a
-    combination that is done."""
-    if not sweep.sweep.done:
-        return
-    ground, loaded = sweep.sweep.ground, sweep.loaded
-    ranked = list(sweep.best(sheet, BEST))
-    strategy = loaded.kind(**ranked[0].params)
-    with blame(loaded.file, loaded.kind):
-        decisions = decide(strategy, ground.panel, sweep.sweep.opinions)
-    result = backtest(decisions, ground.costs, ground.cash, start=ground.start, fill=ground.fill, steps=ground.steps)
-    record = scoring.backtest_record(
-        sheet.run, loaded, result, ground.costs, ground.cash, ground.fill, None,
-        fractional=ground.steps == FRACTIONAL, worth=_worth(sheet),
-    )  # fmt: skip
-    shown = {**asdict(record), "judged": _CHOSEN}
+    """Write the page of the best combination, whose run came to `result`, with the surface of all."""
+    shown = {**asdict(best), "judged": _CHOSEN}
     grid = surface.Grid(sweep.axes, sweep.sharpes, sweep.plateaus, sweep.ranked[0])
     made = _page(home, shown, result, missing, now, timeout_s=timeout_s)
-    where.put(page(replace(made, sections=[surface.sweep(grid, ranked, study.verdict(asdict(sheet))), *made.sections])))
-
-
-def _worth(sheet: Sweep) -> Luck:
-    """What the sweep's record says of its best combination."""
-    return Luck(
-        trials=sheet.trials,
-        best_by_luck=sheet.best_by_luck,
-        probabilistic_sharpe=sheet.probabilistic_sharpe,
-        deflated_sharpe=sheet.deflated_sharpe,
-    )
+    first = surface.sweep(grid, list(sweep.best(sheet, BEST)), study.verdict(asdict(sheet)))
+    where.put(page(replace(made, sections=[first, *made.sections])))
 
 
 def _page(

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from marketagent import critic, luck
-from marketagent.backtest import Backtest
+from marketagent.backtest import Backtest, Terms
 from marketagent.catalog import Loaded, blame
-from marketagent.costs import Costs
 from marketagent.decision import Decisions, decide
 from marketagent.ensemble import ACTIONS
 from marketagent.errors import NoData
 from marketagent.metrics import SESSIONS
+from marketagent.orders import FRACTIONAL
 from marketagent.panel import Array, Panel
 from marketagent.records import AccountSize, Decision, Finding, Luck, Opinion
 from marketagent.records import Backtest as BacktestRecord
@@ -180,17 +180,14 @@ def backtest_record(
     run: str,
     loaded: Loaded,
     result: Backtest,
-    costs: Costs,
-    cash: float,
-    fill: str,
+    terms: Terms,
     benchmark: str | None,
     *,
-    fractional: bool,
     worth: Luck | None = None,
     findings: Sequence[Finding] = (),
 ) -> BacktestRecord:
     """What is printed and kept of a backtest."""
-    decisions, simulation = result.decisions, result.simulation
+    decisions, simulation, costs = result.decisions, result.simulation, terms.costs
     days, timeframe = simulation.sessions.astype("datetime64[D]"), decisions.panel.timeframe
     return BacktestRecord(
         run=run,
@@ -201,12 +198,12 @@ def backtest_record(
         first=str(days[0]),
         last=str(days[-1]),
         sessions=len(np.unique(days)),
-        cash=cash,
+        cash=terms.cash,
         equity=float(simulation.equity[-1]),
         costs=costs.name,
         slippage_bps=costs.slippage_bps,
-        fill=fill,
-        fractional=fractional,
+        fill=terms.fill,
+        fractional=terms.steps == FRACTIONAL,
         data_hash=data_hash(decisions.panel),
         benchmark=benchmark,
         metrics=result.metrics,

@@ -147,7 +147,7 @@ def _table(kind: str, records: list[dict[str, Any]], screen: Screen) -> str:
     if kind == "backtest" and len(records) == 1:
         return _sheet(records[0], screen)
     if kind == "sweep":
-        return _facts(wording.sweep(records[-1]), screen)
+        return _facts(wording.sweep(records[-1]), screen) + _doubts(records[-1]["findings"])
     names, optional = _chosen(kind, rows)
     # The columns of a query are the user's: they stay where and as they were asked for.
     shared = [name for name in names if kind != "row" and name in _SHARED and _agree(name, rows)]
@@ -199,12 +199,16 @@ def _sheet(record: dict[str, Any], screen: Screen) -> str:
         sizes = dict(zip(sheet.capacity.columns, map(list, zip(*sheet.capacity.rows, strict=True)), strict=True))
         parts.append(_drawn(sizes, list(sizes), [], screen))
     parts.append("".join(f"{one_line(note)}\n" for note in sheet.notes))
-    parts.append("".join(f"{one_line(f'{found.label}: {found.text}')}\n" for found in sheet.findings))
+    parts.append(_doubts(record["findings"]))
     return "\n".join(part for part in parts if part)
 
 
 def _facts(facts: dict[str, str], screen: Screen) -> str:
     return _drawn({"": list(facts), " ": [clean(text) for text in facts.values()]}, [], [], screen, header=False)
+
+
+def _doubts(findings: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(f"{one_line(wording.finding(found))}\n" for found in findings)
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:

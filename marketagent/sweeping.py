@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketagent import grid, luck, progress, show
-from marketagent.backtest import benchmark_returns
+from marketagent.backtest import Terms, benchmark_returns
 from marketagent.catalog import Loaded, blame
-from marketagent.costs import Costs
 from marketagent.grid import Axis
 from marketagent.metrics import SESSIONS
-from marketagent.orders import FRACTIONAL, WHOLE
+from marketagent.orders import FRACTIONAL
 from marketagent.panel import Array, Panel
 from marketagent.process import Terminated
 from marketagent.records import Sweep as SweepRecord
@@ -43,13 +42,15 @@ _COMPILING_S = 4.0  # what is compiled already is loaded in one
 
 @dataclass(frozen=True)
 class Sweeping:
-    """One sweep under way; `plan` is what is to be played, ``sweep.done`` what has been, and `tally` its returns.
+    """One sweep under way on the facts of `view`; `plan` is what is to be played, ``sweep.done`` what has been, and `tally`
+    its returns.
 
     `benchmark` is the symbol to compare with (None: cash) and its returns by blocks of the tally.
     """
 
     loaded: Loaded
     axes: Sequence[Axis]
+    view: View
     plan: "Plan"
     sweep: "Sweep"
     tally: "Tally"
@@ -186,12 +187,9 @@ def prepared(
     axes: Sequence[Axis],
     panel: Panel,
     view: View,
-    costs: Costs,
-    cash: float,
+    terms: Terms,
     *,
     first: date | None,
-    fill: str,
-    fractional: bool,
     timeout_s: float,
     benchmark: str | None = None,
     edges: NDArray[np.int64] | None = None,
@@ -201,24 +199,24 @@ def prepared(
     Its tally has blocks of equal length, or those between `edges`, counted from the first row that decides.
     """
     opinions = read_opinions(home, panel, known_at=view.known_at, timeout_s=timeout_s)
-    start, steps = start_row(panel, first), FRACTIONAL if fractional else WHOLE
+    start = start_row(panel, first)
     sweeps, replay, tallies = _compiled(home)
     with blame(loaded.file, loaded.kind):
         plan = sweeps.plan(loaded.kind, axes)
-    played_on = replay.Ground(panel, costs, cash, start, fill, steps)
+    played_on = replay.Ground(panel, terms.costs, terms.cash, start, terms.fill, terms.steps)
     numbers, bars = [number for number, _ in plan.strategies], len(panel.sessions) - start
-    tally = tallies.Tally(numbers, tallies.even_edges(bars, len(numbers)) if edges is None else edges, cash)
+    tally = tallies.Tally(numbers, tallies.even_edges(bars, len(numbers)) if edges is None else edges, terms.cash)
     close = read_benchmark(home, panel, benchmark, view, timeout_s=timeout_s)
     compared = None
     if benchmark is not None and close is not None:
         compared = benchmark, np.add.reduceat(benchmark_returns(close, start), tally.edges[:-1])
-    return Sweeping(loaded, axes, plan, sweeps.Sweep(played_on, opinions, tally.watch), tally, compared)
+    return Sweeping(loaded, axes, view, plan, sweeps.Sweep(played_on, opinions, tally.watch), tally, compared)
 
 
-def ground(home: Path, panel: Panel, costs: Costs, cash: float, start: int, fill: str, steps: float) -> "Ground":
+def ground(home: Path, panel: Panel, terms: Terms, start: int) -> "Ground":
     """What the compiled simulation plays any targets on; what it needs is compiled when it is new here."""
     _, replay, _ = _compiled(home)
-    made: Ground = replay.Ground(panel, costs, cash, start, fill, steps)
+    made: Ground = replay.Ground(panel, terms.costs, terms.cash, start, terms.fill, terms.steps)
     return made
 
 

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from marketagent import grid, metrics, show, sweeping
-from marketagent.backtest import Backtest
+from marketagent.backtest import Backtest, Terms
 from marketagent.catalog import Loaded, blame
-from marketagent.costs import Costs
 from marketagent.decision import Decisions, decide
 from marketagent.errors import UsageError
 from marketagent.grid import Axis
@@ -27,7 +26,7 @@ from marketagent.store.trials import Trial
 from marketagent.sweeping import Sweeping
 
 _CELLS = 30_000_000  # stretches between windows, for each combination: 500 MB
-# Sessions from a decision to the first return that it earns, by how it is filled: what --purge is by itself.
+# Bars from a decision to the first return that it earns, by how it is filled: of days, what --purge is by itself.
 _AHEAD = {"next-open": 1, "next-close": 2, "same-close": 1}
 
 
@@ -80,11 +79,11 @@ class Walked:
         )
 
     def records(self, run: str, result: Backtest) -> list[FoldRecord]:
-        """Each window, and how it went in `result`, the backtest of the decisions."""
+        """Each window, and what its decisions earned in `result`, the backtest of all decisions."""
         days, by_number, a_year = self.decisions.panel.days, dict(self.swept.plan.strategies), self.swept.a_year
         found = []
         for k, (fold, number) in enumerate(zip(self.folds, self.chosen, strict=True)):
-            returns = result.returns[fold.test[0] - self.start : fold.test[1] - self.start]
+            returns = result.returns[self._earned(k, fold)]
             found.append(
                 FoldRecord(
                     run=run,
@@ -103,6 +102,12 @@ class Walked:
                 )
             )
         return found
+
+    def _earned(self, k: int, fold: Fold) -> slice:
+        """Which returns the decisions of window `k` earned: on its first session the account still holds what the window
+        before decided, and what it decides on its last one earns in the next. The first begins with the account."""
+        ahead = _AHEAD[self.swept.sweep.ground.fill]
+        return slice(fold.test[0] - self.start + ahead if k else 0, fold.test[1] - self.start + ahead)
 
     @property
     def _grid(self) -> dict[str, list[Any]]:
@@ -141,13 +146,10 @@ def walked(
     axes: Sequence[Axis],
     panel: Panel,
     view: View,
-    costs: Costs,
-    cash: float,
+    terms: Terms,
     asked: Asked,
     *,
     first: date | None,
-    fill: str,
-    fractional: bool,
     timeout_s: float,
 ) -> Walked:
     """Play every combination once, choose for each window, and put the decisions together.
@@ -162,10 +164,7 @@ def walked(
             f"--walk-forward {asked.text} makes {len(folds):,} windows, too many for {tried:,} combinations;"
             " take a longer test, or fewer values in --set"
         )
-    swept = sweeping.prepared(
-        home, loaded, axes, panel, view, costs, cash, first=first, fill=fill, fractional=fractional,
-        timeout_s=timeout_s, edges=edges,
-    )  # fmt: skip
+    swept = sweeping.prepared(home, loaded, axes, panel, view, terms, first=first, timeout_s=timeout_s, edges=edges)
     if interruption := swept.work():
         raise interruption
     chosen, sharpes = _choices(swept, folds, start)

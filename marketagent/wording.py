@@ -17,13 +17,15 @@ def luck(judged: Mapping[str, Any], where: str = "in sample") -> str:
     one = "the only trial" if judged["trials"] < 2 else f"one of {judged['trials']:,} trials"
     words = f"{where}, {one} of this strategy here"
     if judged["deflated_sharpe"] is None:
-        return f"{words}: too few returns to tell skill from luck\n"
+        return f"{words}: too few returns, or none that differ, to tell skill from luck\n"
     words += f"; a true sharpe above 0: {judged['probabilistic_sharpe']:.1%} probable"
     if judged["trials"] > 1:
         words += f", above the {judged['best_by_luck']:.2f} of the luckiest: {judged['deflated_sharpe']:.1%}"
     if judged["samples"]:
         sharpe = f"{judged['sharpe_low']:.2f} .. {judged['sharpe_high']:.2f}"
-        cagr = f"{judged['cagr_low']:.1%} .. {judged['cagr_high']:.1%}"
+        cagr = " .. ".join(
+            "beyond any number" if end is None else f"{end:.1%}" for end in (judged["cagr_low"], judged["cagr_high"])
+        )
         words += f"\n95 % of {judged['samples']:,} bootstrap samples: sharpe {sharpe}, cagr {cagr}"
     if judged.get("null_runs"):
         words += f"\nof {judged['null_runs']:,} runs of random entries {judged['null_p']:.1%} did at least as well"
@@ -31,9 +33,9 @@ def luck(judged: Mapping[str, Any], where: str = "in sample") -> str:
     return f"{words}\n"
 
 
-def findings(found: list[dict[str, Any]]) -> str:
-    """What makes the result doubtful, a line each; nothing for no finding."""
-    return "".join(f"{finding['code']}: {finding['text']}\n" for finding in found)
+def finding(found: Mapping[str, Any]) -> str:
+    """One thing that makes a result doubtful, on a line."""
+    return f"{found['code']}: {found['text']}"
 
 
 def walk_forward(record: Mapping[str, Any]) -> str:
@@ -63,8 +65,8 @@ def sweep(record: Mapping[str, Any]) -> dict[str, str]:
         )
     if record["spa_p"] is not None:
         facts["superiority"] = (
-            f"p {record['spa_p']:.3f} that nothing here beats {record['benchmark'] or 'cash'}"
-            f" (SPA, {record['samples']:,} bootstrap samples)"
+            f"p {record['spa_p']:.3f}: so often the best of as many without skill beats {record['benchmark'] or 'cash'} by as"
+            f" much (SPA, {record['samples']:,} bootstrap samples)"
         )
     return facts
 

@@ -108,6 +108,14 @@ def test_what_is_lent_for_nothing_is_noted() -> None:
     assert run_of(panel_of([0.01, 0.01, 0.01]), [1, NAN, NAN], cash=3e9).notes == ()
 
 
+def test_larger_accounts_that_pay_no_more_than_a_small_one_are_noted() -> None:
+    said = "larger accounts trade at the same prices here, whatever the volume: --slippage volume:0.05,sqrt:0.1"
+    panel, value = panel_of(np.full(30, 10.0)), [NAN] * 21 + [1.0] + [NAN] * 8
+    assert run_of(panel, value, capacity=True).notes == (said,)
+    assert said not in run_of(panel, value, parse("none", slippage="sqrt:0.1"), capacity=True).notes
+    assert run_of(panel, value).notes == ()
+
+
 def test_a_note_names_ten_symbols_and_counts_the_rest() -> None:
     close = np.full((9, 13), NAN)
     close[:2], close[:, 12] = 10.0, 10.0

@@ -11,14 +11,15 @@ from markets import panel_of, random_market
 from test_costing import ma
 
 from marketagent import critic, init
+from marketagent.attribution import profit_by_symbol
 from marketagent.backtest import Backtest, backtest
 from marketagent.costs import Costs, parse
-from marketagent.critic import Scene, findings, profit_by_symbol
+from marketagent.critic import Scene, findings
 from marketagent.decision import decide
 from marketagent.luck import Moments
 from marketagent.panel import Array, Panel
 from marketagent.signals import Signal
-from marketagent.store.trials import Trial, record, record_one
+from marketagent.store.trials import Trial, nearby, record, record_one
 from marketagent.strategy import Opinions, Strategy
 
 NAN = np.nan
@@ -192,8 +193,45 @@ def test_every_rule_is_tried() -> None:
     assert set(CASES) == {rule.__name__ for rule in critic.RULES}
 
 
+def test_symbols_that_were_listed_lately_have_not_survived_for_long() -> None:
+    panel, many = market(), 25
+    young = np.arange(LENGTH)[:, None] < LENGTH - 20
+    raw = {
+        name: np.hstack([values, *[np.where(young, NAN, values)] * many])
+        for name, values in ((name, getattr(panel.raw, name)) for name in vars(panel.raw))
+    }
+    wide = (1, many + 1)
+    late = replace(
+        panel,
+        symbols=tuple(f"S{n:03}" for n in range(WIDTH * (many + 1))),
+        raw=replace(panel.raw, **raw),
+        split=np.tile(panel.split, wide),
+        dividend=np.tile(panel.dividend, wide),
+    )
+    result = run_of(late, np.where(late.has_bar, np.tile(rotation(), wide), NAN), cash=10e6)
+    assert "survivorship" not in codes(Scene(result, 10e6))  # 8 for two years and 200 for a month: 35 years
+
+
+@pytest.mark.parametrize(("gone", "speaks"), [(2, True), (60, False)])
+def test_two_of_hundreds_that_are_gone_do_not_silence_the_survivors(gone: int, speaks: bool) -> None:
+    scene = survivorship()
+    panel = scene.result.decisions.panel
+    values = {name: getattr(panel.raw, name).copy() for name in vars(panel.raw)}
+    for each in values.values():
+        each[300:, :gone] = NAN
+    dying = replace(panel, raw=replace(panel.raw, **values))
+    value = np.where(dying.has_bar, np.tile(rotation(), (1, 100)), NAN)
+    told = {found.code: found.text for found in findings(Scene(run_of(dying, value, cash=50e6), 50e6))}
+    assert ("survivorship" in told) == speaks
+    assert not speaks or "only 2 of 800 symbols are gone after 2.4 years, where at least 38" in told["survivorship"]
+
+
 def test_a_fill_at_a_bar_that_repeats_the_close_before_is_stale() -> None:
-    assert "stale_fills" in codes(repeated_bars())
+    scene = repeated_bars()
+    assert "stale_fills" in codes(scene)
+    decisions = scene.result.decisions
+    within = replace(decisions, panel=replace(decisions.panel, timeframe="1m"))  # as if its rows were minutes
+    assert "stale_fills" not in codes(replace(scene, result=replace(scene.result, decisions=within)))
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -238,8 +276,15 @@ def test_neighbours_are_trials_on_the_same_sessions_whose_numbers_differ_by_a_qu
     ]
     record(home, others, NOW, timeout_s=5)
     family, neighbours = record_one(home, trial(own, 0.05), NOW, timeout_s=5)
-    assert sorted(family) == [0.01, 0.02, 0.05, 0.3, 0.4, 0.5, 0.6]
-    assert sorted(neighbours) == [0.01, 0.02]
+    assert sorted(family) == pytest.approx([0.01, 0.02, 0.05, 0.3, 0.4, 0.5, 0.6])
+    assert sorted(neighbours) == sorted(nearby(home, trial(own, 0.05), timeout_s=5)) == [0.01, 0.02]
+    next_week = replace(trial(own, 0.05), last="2015-01-07", moments=Moments(504, 0.05, 1.0, 0.0, 3.0))
+    assert sorted(nearby(home, next_week, timeout_s=5)) == [0.01, 0.02]  # the sweep of last week is still about it
+    grown = replace(trial({**own, "fast": 25}, 0.03), last="2015-01-07", moments=Moments(504, 0.03, 1.0, 0.0, 3.0))
+    record(home, [grown], NOW, timeout_s=5)
+    assert sorted(nearby(home, next_week, timeout_s=5)) == [0.02, 0.03]
+    next_year = replace(trial(own, 0.05), last="2015-12-31", moments=Moments(750, 0.05, 1.0, 0.0, 3.0))
+    assert nearby(home, next_year, timeout_s=5) == []
 
 
 def test_a_backtest_prints_and_keeps_what_is_to_be_said_against_it(tmp_path: Path) -> None:

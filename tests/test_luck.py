@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from math import sqrt
 from pathlib import Path
@@ -88,6 +89,13 @@ def test_more_trials_and_wider_ones_raise_the_bar() -> None:
     assert best_by_luck(0.04, 50) == pytest.approx(2 * best_by_luck(0.01, 50))
 
 
+def test_trials_that_are_the_same_do_not_bring_the_bar_down() -> None:
+    sharpes = np.random.default_rng(6).normal(0, 0.03, 100).tolist()
+    alone = luck.hurdle(sharpes)
+    assert luck.hurdle([*sharpes, *[float(np.mean(sharpes))] * 1000]) > alone
+    assert luck.hurdle([0.02] * 50) == 0.0
+
+
 def trial(run: str = "r", **changed: object) -> Trial:
     fields = {
         "strategy": "mine", "strategy_hash": "h", "params": {"fast": 5}, "symbols": ("A", "B"), "timeframe": "1d",
@@ -106,12 +114,43 @@ def test_a_trial_counts_once_and_a_family_is_a_strategy_on_a_universe(tmp_path: 
     assert noted(trial("again")) == 1
     assert noted(trial(params={"fast": 6})) == 2
     assert noted(trial(strategy_hash="edited")) == 3
-    assert noted(trial(last="2022-01-04")) == 4
+    assert noted(trial(last="2022-01-04")) == 3  # the same, grown by a year
+    assert noted(trial(first="2020-07-01")) == 4
     assert noted(trial(symbols=("B", "A"))) == 4  # in whatever order
     assert noted(trial(symbols=("A",))) == 1
     assert noted(trial(strategy="other")) == 1
     assert noted(trial(params={"fast": 7}, moments=Moments(250, 0.0, 0.0, 0.0, 3.0))) == 4  # it did not trade
     assert noted(*(trial(params={"fast": k}) for k in range(5, 105))) == 102
+
+
+def test_a_trial_of_every_evening_raises_the_bar_once(tmp_path: Path) -> None:
+    init.init(tmp_path, NOW)
+    rng = np.random.default_rng(2)
+
+    def sharpes(*tried: Trial) -> list[float]:
+        return record(tmp_path, tried, NOW, timeout_s=10)
+
+    family = [trial(params={"fast": k}, moments=moments(rng.normal(0, 0.01, 250))) for k in range(40)]
+    luckiest = max(family, key=lambda each: each.moments.sharpe)
+    before = luck.hurdle(sharpes(*family))
+    for evening in range(5, 25):
+        found = sharpes(replace(luckiest, last=f"2021-01-{evening:02}"))
+    assert len(found) == 40
+    assert luck.hurdle(found) == pytest.approx(before, rel=1e-9)
+
+
+def test_trials_of_few_returns_move_the_bar_no_more_than_their_error_says(tmp_path: Path) -> None:
+    # of noise, 200 trials of four years and 20 of a month: in units of their own error, all of them vary alike
+    init.init(tmp_path, NOW)
+    rng = np.random.default_rng(4)
+    long = [trial(params={"fast": k}, moments=moments(rng.normal(0, 0.01, 1000))) for k in range(200)]
+    short = [trial(params={"fast": k}, first="2021-12-01", moments=moments(rng.normal(0, 0.01, 20))) for k in range(20)]
+    alone = luck.hurdle(record(tmp_path, long, NOW, timeout_s=10))
+    judged_short = luck.hurdle(record(tmp_path, short, NOW, timeout_s=10))
+    judged_long = luck.hurdle(record(tmp_path, long[:1], NOW, timeout_s=10))
+    assert judged_long == pytest.approx(alone, rel=0.1)
+    assert judged_short == pytest.approx(alone * sqrt(1000 / 20), rel=0.1)
+    assert max(each.moments.sharpe for each in short) < judged_short
 
 
 def test_a_bootstrap_is_the_same_each_time_and_holds_what_it_was_drawn_from() -> None:
@@ -124,6 +163,13 @@ def test_a_bootstrap_is_the_same_each_time_and_holds_what_it_was_drawn_from() ->
     assert found.sharpe_low < sharpe < found.sharpe_high
     # of independent returns the error of the annual ratio is near sqrt(252 / 1500): 3.92 of them wide
     assert found.sharpe_high - found.sharpe_low == pytest.approx(3.92 * sqrt(252 / 1500), rel=0.15)
+
+
+def test_a_growth_beyond_any_number_is_none() -> None:
+    few = np.concatenate([np.random.default_rng(1).normal(0, 0.01, 30), [0.5, 0.8]])  # a year has 98,280 minutes
+    found = bootstrapped(few, 200, 98_280, 1)
+    assert found is not None
+    assert (found.cagr_low, found.cagr_high) == (pytest.approx(-1.0), None)
 
 
 def test_returns_that_hang_together_are_drawn_in_blocks_and_have_wider_intervals() -> None:

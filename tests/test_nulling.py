@@ -10,10 +10,11 @@ from markets import panel_of
 from prices import HEAD, fetch, ma, new_home, sessions, write
 
 from marketagent import nulling
-from marketagent.backtest import backtest
+from marketagent.backtest import Terms, backtest
 from marketagent.costs import Costs, parse
 from marketagent.decision import Decisions, decide
 from marketagent.luck import Chance
+from marketagent.orders import FRACTIONAL
 from marketagent.panel import Array, Panel
 from marketagent.robustness.chance import entries
 from marketagent.signals import Signal
@@ -25,6 +26,12 @@ class Silent(Strategy):
 
     def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
         return {"none": Signal(np.zeros(panel.shape))}
+
+
+class Holds(Silent):
+    """The same, and never trades what it has."""
+
+    band = 1.0
 
 
 def held(targets: Array, row: int) -> Array:
@@ -40,16 +47,16 @@ def test_random_entries_hold_as_much_for_as_long_at_other_times() -> None:
     targets = np.full((40, 3), np.nan)
     for row, column, weight in ((6, 0, 0.5), (9, 0, 0.0), (12, 1, 0.25), (20, 1, 0.0), (15, 2, 0.75), (35, 2, 0.1)):
         targets[row, column] = weight
-    own = np.array([held(targets, row) for row in range(4, 40)])
+    own = np.array([held(targets, row) for row in range(6, 40)])
     shifts = set()
     for seed in range(60):
         made = entries(targets, panel, 4, np.random.default_rng(seed))
-        assert np.isnan(made[:4]).all()
-        random = np.array([held(made, row) for row in range(4, 40)])
+        assert np.isnan(made[:6]).all()  # it had not decided yet: no other time is there
+        random = np.array([held(made, row) for row in range(6, 40)])
         # the same rows of weights, from another one on, in some order of the columns
         matches = [
             shift
-            for shift in range(36)
+            for shift in range(34)
             for order in ([0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0])
             if np.array_equal(random, np.roll(own, shift, axis=0)[:, order])
         ]
@@ -57,6 +64,20 @@ def test_random_entries_hold_as_much_for_as_long_at_other_times() -> None:
         shifts.add(matches[0])
     assert 0 not in shifts
     assert len(shifts) > 20
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_who_buys_and_holds_has_no_entries_to_be_good_at(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    panel = panel_of(50 * np.exp(np.cumsum(rng.normal(0.0005, 0.015, (300, 3)), axis=0)).round(4))
+    targets = np.full(panel.shape, np.nan)
+    targets[40] = 1 / 3
+    decisions = Decisions(**{**vars(decide(Holds(), panel)), "targets": targets})
+    terms = Terms(parse("ibkr-fixed"), 1e5)
+    result = backtest(decisions, terms.costs, terms.cash)
+    found = nulling.tested(Path(), result, terms, 40, start=0)
+    assert found is not None
+    assert found.p == 1.0  # all of them do the same, and the order of a sum is no skill
 
 
 def test_only_symbols_with_the_same_history_change_places() -> None:
@@ -82,7 +103,7 @@ def chance(seed: int, *, sees: float, runs: int = 99) -> Chance | None:
     made = decide(Silent(), panel)
     decisions = Decisions(**{**vars(made), "targets": targets})
     result = backtest(decisions, parse("bps:1"), 1e5, steps=1e6)
-    return nulling.tested(Path(), result, parse("bps:1"), 1e5, runs, start=0, fill="next-open", fractional=True)
+    return nulling.tested(Path(), result, Terms(parse("bps:1"), 1e5, steps=FRACTIONAL), runs, start=0)
 
 
 def test_on_noise_the_share_that_does_as_well_is_uniform_and_with_an_edge_it_is_small() -> None:
@@ -99,9 +120,7 @@ def test_it_is_the_same_each_time_and_nothing_without_a_sharpe_ratio() -> None:
     assert chance(1, sees=0.2) == chance(1, sees=0.2)
     panel = panel_of(np.full((30, 1), 50.0))
     result = backtest(decide(Silent(), panel), Costs(name="none"), 1e5)
-    assert (
-        nulling.tested(Path(), result, Costs(name="none"), 1e5, 9, start=0, fill="next-open", fractional=False) is None
-    )
+    assert nulling.tested(Path(), result, Terms(Costs(name="none"), 1e5), 9, start=0) is None
 
 
 @pytest.fixture(scope="module")

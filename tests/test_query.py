@@ -32,7 +32,8 @@ def test_every_table_is_there_and_only_those(home):
     journal = {"accounts", "events", "orders", "positions"}
     market = {"bars", "actions", "coverage", "file_symbols", "files", "quarantine", "sessions"}
     assert set(names) == journal | market | {
-        "superseded_actions", "superseded_bars", "backtests", "decisions", "equity", "fills", "signals", "sweep_rows", "sweeps", "trials"
+        "superseded_actions", "superseded_bars", "backtests", "decisions", "equity", "fills", "signals", "sweep_rows", "folds", "sweeps",
+        "trials",
     }  # fmt: skip
     for name in names:
         rows(home, f"FROM {name} LIMIT 1")

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from prices import HEAD, fetch, ma, new_home, sessions, write
 from test_backtest import NONE, run_of
 
 from marketagent import metrics
+from marketagent.attribution import NOBODY, by_signal, gains
 from marketagent.backtest import Backtest, backtest
 from marketagent.costs import Costs, parse
 from marketagent.decision import Decisions, decide
@@ -23,7 +25,6 @@ from marketagent.grid import Axis, plateaus
 from marketagent.panel import Array, Panel
 from marketagent.records import Fold
 from marketagent.report import money, sections, study, surface
-from marketagent.report.attribution import NOBODY, by_signal, gains
 from marketagent.report.figures import sheet
 from marketagent.report.model import Chart, Heat, Table
 from marketagent.report.place import Place, place
@@ -242,6 +243,34 @@ def test_the_windows_of_a_walk_forward_are_out_of_sample() -> None:
     assert isinstance(table, Table)
     assert section.judged == "out of sample"
     assert table.rows == [["1", "2010-01-04 .. 2012-12-28", "2013-01-02 .. 2013-12-31", "5", "1.500", "–", "-12.5%"]]
+
+
+def test_a_walk_forward_is_this_run_among_the_combinations_it_chose_from() -> None:
+    when = datetime(2026, 11, 24, 13, 2, tzinfo=UTC)
+    shared = {"run": "r", "tried_at": when, "first": "2013-01-02", "last": "2013-12-31", "strategy_hash": "h"}
+    rows = [
+        {
+            **shared,
+            "sharpe": 0.01,
+            "params": json.dumps({"band": 0.0, "walk_forward": "6m/3m", "grid": {"fast": [5, 8]}}),
+        },
+        {**shared, "sharpe": 0.02, "params": json.dumps({"band": 0.0, "fast": 5})},
+        {**shared, "sharpe": 0.03, "params": json.dumps({"band": 0.0, "fast": 8})},
+    ]
+    record = {"run": "r", "params": {"band": 0.0}, "walk_forward": {"lengths": "6m/3m"}}
+    (table,) = study.trials(rows, 3, record, 252).parts
+    assert isinstance(table, Table)
+    assert [(row[1], row[5]) for row in table.rows] == [
+        ("walk_forward=6m/3m", "this run"),
+        ("fast=5", ""),
+        ("fast=8", ""),
+    ]
+    plain = {"run": "r", "params": {"band": 0.0, "fast": 8}, "walk_forward": None}
+    (table,) = study.trials(rows, 3, plain, 252).parts
+    assert isinstance(table, Table)
+    assert [(row[1], row[5]) for row in table.rows] == [
+        ("walk_forward=6m/3m", ""), ("fast=5", ""), ("fast=8", "this run"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,13 @@ def test_too_little_to_split_says_nothing(combined: int, bars: int) -> None:
     assert overfitting(*of(noise(1, combined, bars))) is None
 
 
+def test_where_at_most_one_ever_traded_there_was_nothing_to_choose() -> None:
+    returns = noise(1, combined=4, bars=400)
+    returns[1:] = 0.0
+    assert overfitting(*of(returns)) is None
+    assert overfitting(*of(0 * returns)) is None
+
+
 # Superiority ----------------------------------------------------------------------------------------------------------
 
 

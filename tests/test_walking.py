@@ -10,11 +10,12 @@ from markets import panel_of, random_market, weekdays
 from prices import HEAD, fetch, ma, new_home, sessions, write
 
 from marketagent import catalog, grid, walking
-from marketagent.backtest import backtest
+from marketagent.backtest import Terms, backtest
 from marketagent.catalog import Loaded
 from marketagent.costs import Costs, parse
 from marketagent.decision import decide
 from marketagent.errors import NoData, UsageError
+from marketagent.orders import FRACTIONAL
 from marketagent.panel import Panel
 from marketagent.robustness.walk import Fold, asked, edges_of, folds, stitched
 from marketagent.scoring import View
@@ -43,8 +44,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def walked(home: Path, kind: type[Strategy], panel: Panel, text: str, costs: Costs = FREE, **texts: str) -> Any:
     loaded = Loaded("mine", Path("mine.py"), "h", "", kind)
     return walking.walked(
-        home, loaded, grid.axes(kind, texts), panel, View(), costs, 1e5, asked(text, 1, 0),
-        first=None, fill="next-open", fractional=True, timeout_s=10,
+        home, loaded, grid.axes(kind, texts), panel, View(), Terms(costs, 1e5, steps=FRACTIONAL), asked(text, 1, 0),
+        first=None, timeout_s=10,
     )  # fmt: skip
 
 
@@ -221,6 +222,22 @@ def test_the_values_of_such_a_grid_lie_on_the_way_to_both_ends() -> None:
     kind = catalog.load("sma_cross", Path("/nonexistent")).kind
     assert [axis.values for axis in grid.declared(kind, ["slow"])] == [(2, 4, 10, 20, 45, 100, 220)]
     assert grid.declared(kind, ["slow", "fast"]) == []
+
+
+def test_a_window_is_credited_with_what_its_own_decisions_earned(home: Path) -> None:
+    # It falls by a tenth on the first session of the second window: what was held over that night was decided in the first.
+    panel = autocorrelated(3, 121, 0.0)
+    close = panel.raw.close.copy()
+    close[80:] *= 0.9
+    panel = panel_of(close, opens=np.vstack([close[:1], close[:-1]]))
+    walk = walked(home, Follows, panel, "40d/40d", way="-1,1", idle="0")
+    result = backtest(walk.decisions, FREE, 1e5, start=walk.start, steps=FRACTIONAL)
+    records = walk.records("r", result)
+    assert [record.first for record in records] == [str(panel.days[row]) for row in (40, 80, 120)]
+    first, second, third = (record.total_return for record in records)
+    assert first == pytest.approx(np.prod(1 + result.returns[:41]) - 1)
+    assert second == pytest.approx(np.prod(1 + result.returns[41:]) - 1)
+    assert (third, records[2].sharpe) == (None, None)  # it decided on the last session: nothing is known of it
 
 
 # The command ----------------------------------------------------------------------------------------------------------

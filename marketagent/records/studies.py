@@ -74,7 +74,9 @@ class WalkForward:
 @dataclass(frozen=True, kw_only=True)
 class Fold:
     """One window of a walk-forward: the combination (`params`, those in `swept` vary) with the best Sharpe ratio from
-    `train_first` to `train_last`, and how it did from `first` to `last`, which it was not chosen by."""
+    `train_first` to `train_last`, and what it earned by deciding from `first` to `last`, which it was not chosen by. A
+    decision earns from the session after it on, and so does a window: one that has no session after it earned nothing yet.
+    """
 
     run: str
     fold: int
@@ -177,6 +179,7 @@ class Sweep:
     many would have. `pbo` is the probability of backtest overfitting: in what share of `splits` of the history the best of
     one half is below the middle of all in the other; `loss` in what share it loses there. `spa_p` is the p-value of
     Hansen's test that nothing in the sweep beats the `benchmark` (None: cash). None where there is too little to say.
+    `findings` are what makes the best one doubtful.
     """
 
     run: str
@@ -203,6 +206,7 @@ class Sweep:
     spa_p: Share | None
     samples: int
     benchmark: str | None = None
+    findings: list[Finding] = field(default_factory=list)
     judged: Literal["in sample"] = "in sample"
     kind: Literal["sweep"] = "sweep"
 

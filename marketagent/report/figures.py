@@ -28,7 +28,6 @@ def sheet(record: Mapping[str, Any]) -> Sheet:
         groups=_groups(record["metrics"]),
         luck=wording.luck(record["luck"], judged).splitlines() if record.get("luck") else (),
         capacity=_capacity(record["capacity"]) if record.get("capacity") else None,
-        findings=[Figure(found["code"], found["code"], found["text"]) for found in record.get("findings", ())],
         notes=list(record["notes"]),
     )
 

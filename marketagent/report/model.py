@@ -121,7 +121,6 @@ class Sheet:
     groups: Sequence[Group]
     luck: Sequence[str] = ()
     capacity: Table | None = None
-    findings: Sequence[Figure] = ()
     notes: Sequence[str] = ()
 
     @property

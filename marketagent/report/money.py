@@ -6,10 +6,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from marketagent.attribution import Gains, by_signal, gains
 from marketagent.backtest import Backtest
 from marketagent.events import FILL
 from marketagent.formats import cell
-from marketagent.report.attribution import Gains, by_signal, gains
 from marketagent.report.model import Axis, Chart, Group, Picker, Section, Series, Sheet, Table
 from marketagent.report.sections import numbers, timeline
 from marketagent.report.thin import thinned

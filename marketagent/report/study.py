@@ -86,15 +86,16 @@ def trials(rows: Sequence[Mapping[str, Any]], total: int, record: Mapping[str, A
     if not rows:
         return Section("Trials of this family", note="none")
     own, params = record["params"], [json.loads(row["params"]) for row in rows]
-    names = [name for name in params[0] if any(each.get(name) != own.get(name) for each in params)]
+    known = dict.fromkeys(name for each in params for name in each if name != "grid")
+    names = [name for name in known if any(name in each and each[name] != own.get(name) for each in params)]
     texts = [
         [
             f"{row['tried_at']:%Y-%m-%d %H:%M}",
-            " ".join(f"{name}={each.get(name)}" for name in names) or "as here",
+            " ".join(f"{name}={each[name]}" for name in names if name in each) or "as here",
             f"{row['first']} .. {row['last']}",
             cell("sharpe", row["sharpe"] * a_year**0.5),
             row["strategy_hash"][:12],
-            "this run" if row["run"] == record["run"] and each == own else "",
+            "this run" if row["run"] == record["run"] and _is_own(each, record) else "",
         ]
         for row, each in zip(rows, params, strict=True)
     ]
@@ -103,6 +104,11 @@ def trials(rows: Sequence[Mapping[str, Any]], total: int, record: Mapping[str, A
     return Section(
         "Trials of this family", [table], f"In sample, but for walk-forwards; all count for the luck above.{more}"
     )
+
+
+def _is_own(params: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    """Whether it is the trial of the record, and not one of the combinations that a walk-forward chose from."""
+    return "walk_forward" in params if record.get("walk_forward") else params == record["params"]
 
 
 def notes(sheet: Sheet, missing: Sequence[str]) -> Section:

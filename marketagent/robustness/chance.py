@@ -1,9 +1,11 @@
 """Random entries: what a strategy's trading would have made at other times, and in other symbols' places.
 
 The decisions of a run are shifted along its sessions, all together and around the end, by a random number of bars; and the
-symbols change places at random, those with the same history among each other. What is left is how much was held, for how
-long, in how many symbols at once, and how often it changed; what is gone is when, and what. The best of both worlds would
-be to shuffle each symbol's holdings by themselves: but then several of them would want more than the account has.
+symbols change places at random, those with the same history among each other. Its sessions are those from its first decision
+on: that nothing was held before, while averages filled, was no choice, and must not make other times better or worse. What
+is left is how much was held, for how long, in how many symbols at once, and how often it changed; what is gone is when, and
+what. The best of both worlds would be to shuffle each symbol's holdings by themselves: but then several of them would want
+more than the account has.
 
 So a strategy that is always invested, in whatever, is as good as its random runs: it has no entries to be good at.
 """
@@ -14,9 +16,13 @@ import numpy as np
 
 from marketagent.panel import Array, Panel
 
+_ROUNDING = 1e-9  # of a ratio: the same trades in other columns add up otherwise in the last digits
+
 
 def entries(targets: Array, panel: Panel, start: int, rng: np.random.Generator) -> Array:
-    """(T, N): `targets` from row `start` on, shifted and in other columns; NaN before, and 0 where they have none yet."""
+    """(T, N): `targets` from row `start` on, shifted and in other columns; NaN before their first one, and 0 where a symbol
+    has none yet."""
+    start += int(np.isfinite(targets[start:]).any(axis=1).argmax())
     own = targets[start:]
     shift = int(rng.integers(1, max(len(own), 2)))
     held = _held(own)
@@ -36,7 +42,8 @@ def share_as_good(own: float, random: Sequence[float]) -> float:
     >>> share_as_good(1.0, [0.5, 1.0, 2.0])
     0.75
     """
-    return (1 + sum(other >= own for other in random)) / (1 + len(random))
+    least = own - _ROUNDING * abs(own)
+    return (1 + sum(other >= least for other in random)) / (1 + len(random))
 
 
 def _held(targets: Array) -> Array:

@@ -36,10 +36,10 @@ class Overfitting:
 def overfitting(counts: Array, sums: Array, squares: Array) -> Overfitting | None:
     """Of combinations (M) with `sums` and `squares` (M, B) of the returns of blocks (B) that have `counts` of them.
 
-    None of fewer than two combinations, or of fewer than 16 blocks of five returns.
+    None of fewer than two combinations that ever gained or lost, or of fewer than 16 blocks of five returns.
     """
-    combined, blocks = sums.shape
-    if combined < 2 or blocks < BLOCKS or counts.sum() < BLOCKS * _LEAST:
+    blocks, moving = sums.shape[1], int(np.count_nonzero(squares.any(axis=1)))
+    if moving < 2 or blocks < BLOCKS or counts.sum() < BLOCKS * _LEAST:
         return None
     begins = cut(blocks, BLOCKS)[:-1]
     count, total, square = (np.add.reduceat(part, begins, axis=-1) for part in (counts, sums, squares))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from marketagent.store.runs import RUNS
 
 _AT_ONCE = 50_000  # trials in one statement: its columns travel as text
 NEAR = 0.25  # of a parameter's value: what is within is a neighbour
+LITTLE = 0.05  # of the returns: trials whose numbers differ by less are of the same time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,31 +49,31 @@ class Trial:
 
 
 def record(home: Path, tried: Sequence[Trial], now: datetime, *, timeout_s: float) -> list[float]:
-    """Write down `tried` (of one family, at least one); returns the Sharpe ratios a bar of all the family's trials.
+    """Write down `tried` (of one family, at least one); returns the Sharpe ratios a bar of all the family's trials, as they
+    would be over as many returns as the tried ones have: one of few returns varies more, by the root of how many they are.
 
     One transaction, so that of two runs at once each sees the other or is seen by it. A trial whose returns never differ
-    (nothing was traded) is kept and not among the ratios.
+    (nothing was traded) is kept and not among the ratios. One that was tried up to several sessions, as bars came in, is
+    one that has grown: its longest is among them, for many nearly equal ones would make the spread of all another one.
     """
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
         return _recorded(con, tried, now)
 
 
 def record_one(home: Path, trial: Trial, now: datetime, *, timeout_s: float) -> tuple[list[float], list[float]]:
-    """As `record`; also the Sharpe ratios a bar of trials of the same code on the same sessions, whose parameters are
-    nearly those of `trial`.
-
-    Nearly: some of its numbers are otherwise, none by more than a quarter of itself, and everything else is the same.
-    """
+    """`record` of `trial`, and what `nearby` says of it, in one transaction."""
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
-        family = _recorded(con, [trial], now)
-        found = con.execute(
-            """
-            SELECT params, sharpe FROM trials
-            WHERE family = ? AND strategy_hash = ? AND first = ? AND last = ? AND deviation > 0 ORDER BY trial
-            """,
-            [trial.family, trial.strategy_hash, trial.first, trial.last],
-        ).fetchall()
-    return family, [float(sharpe) for params, sharpe in found if _is_near(json.loads(params), trial.params)]
+        return _recorded(con, [trial], now), _nearby(con, trial)
+
+
+def nearby(home: Path, trial: Trial, *, timeout_s: float) -> list[float]:
+    """The Sharpe ratios a bar of trials of the same code from the same session on, whose parameters are nearly those of
+    `trial`: some of its numbers are otherwise, none by more than a quarter of itself, and everything else is the same.
+
+    They end where it does, or a little before or after: bars came in since a sweep. The longest of each counts.
+    """
+    with opened(home / RUNS, timeout_s=timeout_s) as con:
+        return _nearby(con, trial)
 
 
 def _recorded(con: Connection, tried: Sequence[Trial], now: datetime) -> list[float]:
@@ -80,9 +82,27 @@ def _recorded(con: Connection, tried: Sequence[Trial], now: datetime) -> list[fl
     for first in range(0, len(rows), _AT_ONCE):
         con.insert("trials", _columns(dict(islice(rows.items(), first, first + _AT_ONCE)), now))
     found = con.execute(
-        "SELECT sharpe FROM trials WHERE family = ? AND deviation > 0 ORDER BY trial", [tried[0].family]
+        """
+        SELECT arg_max(sharpe * sqrt(returns), last) FROM trials WHERE family = ? AND deviation > 0
+        GROUP BY strategy_hash, params, first ORDER BY min(trial)
+        """,
+        [tried[0].family],
     ).fetchall()
-    return [float(row[0]) for row in found]
+    own = sqrt(max(tried[0].moments.count, 1))
+    return [float(row[0]) / own for row in found]
+
+
+def _nearby(con: Connection, trial: Trial) -> list[float]:
+    returns = trial.moments.count
+    found = con.execute(
+        """
+        SELECT params, arg_max(sharpe, last) FROM trials
+        WHERE family = ? AND strategy_hash = ? AND first = ? AND deviation > 0 AND returns BETWEEN ? AND ?
+        GROUP BY params ORDER BY min(trial)
+        """,
+        [trial.family, trial.strategy_hash, trial.first, (1 - LITTLE) * returns, (1 + LITTLE) * returns],
+    ).fetchall()
+    return [float(sharpe) for params, sharpe in found if _is_near(json.loads(params), trial.params)]
 
 
 def _is_near(params: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
@@ -99,12 +119,15 @@ def _is_close(value: object, own: object) -> bool:
 def latest(
     home: Path, strategy: str, symbols: Sequence[str], timeframe: str, most: int, *, timeout_s: float
 ) -> tuple[list[dict[str, Any]], int]:
-    """The newest trials of a family, at most so many, and how many it has."""
+    """The newest trials of a family, at most so many, and how many it has; a walk-forward before what it chose from."""
     family = _family(strategy, tuple(symbols), timeframe)
     names = ("run", "strategy_hash", "params", "first", "last", "tried_at", "sharpe")
     with opened(home / RUNS, timeout_s=timeout_s) as con:
         found = con.execute(
-            f"SELECT {', '.join(names)} FROM trials WHERE family = ? ORDER BY tried_at DESC, trial LIMIT ?",
+            f"""
+            SELECT {", ".join(names)} FROM trials WHERE family = ?
+            ORDER BY tried_at DESC, contains(params, '"walk_forward"') DESC, trial LIMIT ?
+            """,
             [family, most],
         ).fetchall()
         [(total,)] = con.execute("SELECT count(*) FROM trials WHERE family = ?", [family]).fetchall()

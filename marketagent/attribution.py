@@ -53,6 +53,19 @@ def gains(result: Backtest) -> Gains:
     return Gains(columns, worth + _so_far(row, place, paid, factor.shape))
 
 
+def profit_by_symbol(result: Backtest) -> Array:
+    """(N,) USD that each symbol made: what came in for it less what went out, and what is still held at its last price.
+
+    Adds up to the account's profit, but for what lending cost.
+    """
+    run, panel = result.simulation, result.decisions.panel
+    events = run.events
+    value = events.quantity * events.price
+    cash = np.select([events.kind == SPLIT, events.kind == DIVIDEND], [0.0, value], -value - events.commission)
+    earned = np.bincount(events.column, weights=cash, minlength=panel.shape[1])
+    return np.asarray(earned + run.shares * panel.mark[-1])
+
+
 def _so_far(row: NDArray[np.int64], place: NDArray[np.int64], values: Array, shape: tuple[int, ...]) -> Array:
     """(T, M): the sum of `values`, each of a session and a symbol, up to each session."""
     added = np.bincount(row * shape[1] + place, weights=values, minlength=shape[0] * shape[1]).reshape(shape)
