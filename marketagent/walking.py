@@ -154,7 +154,7 @@ def walked(
 ) -> Walked:
     """Play every combination once, choose for each window, and put the decisions together.
 
-    Raises NoData where the history is too short for a test window, and an interruption.
+    Raises NoData where the history is too short for a test window, an interruption, and what is wrong with a combination.
     """
     start = start_row(panel, first)
     folds = walk.folds(panel.days, start, asked)
@@ -165,8 +165,8 @@ def walked(
             " take a longer test, or fewer values in --set"
         )
     swept = sweeping.prepared(home, loaded, axes, panel, view, terms, first=first, timeout_s=timeout_s, edges=edges)
-    if interruption := swept.work():
-        raise interruption
+    if ended := swept.work():
+        raise ended
     chosen, sharpes = _choices(swept, folds, start)
     by_number, sweep = dict(swept.plan.strategies), swept.sweep
     with blame(loaded.file, loaded.kind):
