@@ -14,6 +14,7 @@ from marketagent.backtest import Backtest, Terms
 from marketagent.catalog import Loaded, blame
 from marketagent.decision import Decisions, decide
 from marketagent.errors import UsageError
+from marketagent.formats import counted
 from marketagent.grid import Axis
 from marketagent.panel import Panel
 from marketagent.records import Backtest as BacktestRecord
@@ -161,7 +162,7 @@ def walked(
     edges, tried = walk.edges_of(folds, start, len(panel.sessions)), prod(len(axis.values) for axis in axes)
     if len(edges) * tried > _CELLS:
         raise UsageError(
-            f"--walk-forward {asked.text} makes {len(folds):,} windows, too many for {tried:,} combinations;"
+            f"--walk-forward {asked.text} makes {counted(len(folds), 'window')}, too many for {counted(tried, 'combination')};"
             " take a longer test, or fewer values in --set"
         )
     swept = sweeping.prepared(home, loaded, axes, panel, view, terms, first=first, timeout_s=timeout_s, edges=edges)

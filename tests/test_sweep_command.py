@@ -310,6 +310,21 @@ def test_when_the_first_combination_raises_nothing_is_kept(home: Path, tmp_path:
     assert kept_of(home, "never") == []
 
 
+def test_one_of_a_kind_is_told_in_the_singular(home: Path) -> None:
+    swept = ma(home, "backtest", "AAA", "-s", "sma_cross", "--set", "fast=2,3")
+    assert "2 combinations tried on 1 symbol;" in swept.stderr
+    run = ma(home, "backtest", "AAA", "-s", "sma_cross", "--from", "2013-12-31", "--format", "table").stdout
+    assert "2013-12-31 .. 2013-12-31, 1 session, in sample" in run
+    assert "1 symbol\n" in run
+    walk = ["--walk-forward", "200d/60d", "--set", "fast=2", "--format", "table"]
+    told = " ".join(ma(home, "backtest", "-s", "sma_cross", "--set", "slow=10,20", *walk).stdout.split())
+    assert "embargo 0: 1 window, the best of 2 combinations (2 slow) in each" in told
+    none = ma(home, "backtest", "--known-at", "2014-01-02T00:00:00Z")
+    assert (none.returncode, none.stderr) == (
+        66, "ma: nothing is stored that was known at 2014-01-02T00:00:00+00:00; run: ma fetch SYMBOL\n",
+    )  # fmt: skip
+
+
 @pytest.mark.soak  # all is compiled anew
 def test_where_nothing_else_can_be_written_the_home_keeps_what_is_compiled(home: Path) -> None:
     code = (
