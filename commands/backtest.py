@@ -90,10 +90,11 @@ def run(
     options.one_of(fill, FILLS, "--fill")
     windows = walking.asked(walk_forward, purge, embargo, fill)
     axes = grid.axes(loaded.kind, texts) if windows is None else walking.grid_of(loaded, texts)
-    chosen = None if windows or any(len(axis.values) > 1 for axis in axes) else loaded.configured(texts)
+    is_sweep = any(len(axis.values) > 1 for axis in axes)
+    chosen = None if windows or is_sweep else loaded.configured(grid.texts_of(axes))
     first, last = options.span(since, until)
     bill = options.bill(settings, costs_name, slippage_bps, slippage, borrow_rate, margin_rate)
-    start_cash = settings.cash if cash is None else options.positive(cash, "--cash")
+    start_cash = options.cash(cash, settings)
     places = Places(options.exportable(equity), options.exportable(fills), place(report))
     places.check(is_sweep=chosen is None and windows is None)
     given = options.symbols_or_all(symbols, settings)
@@ -115,7 +116,7 @@ def run(
         settings.busy_timeout_s,
         benchmark,
         capacity,
-        bootstrap,
+        options.samples(bootstrap),
         null,
     )
     run = options.new_run(settings)

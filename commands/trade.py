@@ -49,7 +49,7 @@ def run(
     settings = Settings.load()
     terms = trading.Terms(
         account or settings.account,
-        settings.cash,
+        options.cash(None, settings),
         options.bill(settings),
         fractional,
         allow_short,

@@ -30,6 +30,7 @@ Array = npt.NDArray[np.float64]
 
 KNOWN = ("none", "bps:X", *fees.SCHEDULES)
 SLIPPAGE = ("fixed:BPS", "spread:BPS", "volume:SHARE", "sqrt:COEF")
+_EXAMPLES = {"fixed": "fixed:5", "spread": "spread:10", "volume": "volume:0.1", "sqrt": "sqrt:1"}
 LARGEST_BPS = 1_000.0  # a tenth of the traded value a side; more is a typing error
 LARGEST_IMPACT = 0.5  # of the price: beyond it the law is out of its depth, and a sale must still fetch something
 LARGEST_RATE = 1.0  # a year, for what is borrowed
@@ -238,14 +239,15 @@ def _slippage(text: str, fixed_bps: float) -> dict[str, Any]:
     """The fields of ``Costs`` that the parts of `text` name; half the spread is charged like any fixed slippage."""
     found: dict[str, Any] = {"slippage": text.strip().lower(), "slippage_bps": fixed_bps}
     given: set[str] = set()
-    for part in filter(None, found["slippage"].split(",")):
-        form, colon, number = (piece.strip() for piece in part.partition(":"))
-        forms = [known.partition(":")[0] for known in SLIPPAGE]
-        if not colon or form not in forms:
-            known = ", ".join(SLIPPAGE)
-            raise UsageError(
-                f"unknown slippage {part!r}{did_you_mean(form, forms)} (known: {known}; several with commas)"
-            )
+    for part in found["slippage"].split(",") if found["slippage"] else ():
+        form, _, number = (piece.strip() for piece in part.partition(":"))
+        known = f"(known: {', '.join(SLIPPAGE)}; several with commas)"
+        if not part.strip():
+            raise UsageError(f"slippage {text!r} has nothing where one should be {known}")
+        if form not in _EXAMPLES:
+            raise UsageError(f"unknown slippage {part!r}{did_you_mean(form, _EXAMPLES)} {known}")
+        if not number:
+            raise UsageError(f"slippage {part!r} lacks its number, e.g. {_EXAMPLES[form]}")
         if form in given or (form == "fixed" and fixed_bps):
             other = "slippage_bps" if fixed_bps else "another"
             raise UsageError(f"slippage {text!r} says twice how much it is: {part} and {other}")

@@ -41,6 +41,15 @@ def axes(kind: type[Strategy], texts: Mapping[str, str]) -> list[Axis]:
     return found
 
 
+def texts_of(found: Sequence[Axis]) -> dict[str, str]:
+    """The one value of each of the axes as ``--set`` spells it, also where a range or a list had no more.
+
+    >>> texts_of([Axis("fast", (5,)), Axis("long_only", (True,))])
+    {'fast': '5', 'long_only': 'True'}
+    """
+    return {axis.name: str(axis.values[0]) for axis in found}
+
+
 def declared(kind: type[Strategy], fixed: Collection[str]) -> list[Axis]:
     """A grid of the strategy's own parameters that are not `fixed`, from what it says of them: at most FEW combinations.
 

@@ -5,18 +5,22 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from marketagent import pipe
-from marketagent.config import CONFIG, Settings
-from marketagent.errors import BadConfig, NoData, UsageError, did_you_mean
+from marketagent.config import Settings, config_file
+from marketagent.errors import BadConfig, DiskError, NoData, UsageError, did_you_mean
 from marketagent.timeframes import TIMEFRAMES
 
 if TYPE_CHECKING:
     from marketagent import costs
+
+_LARGEST_CASH = 1e13  # USD; a double still tells its cents apart, with room for growth
+_LEAST_SAMPLES = 100
 
 Symbols = Annotated[
     list[str] | None,
@@ -143,8 +147,26 @@ def timeframe(text: str) -> str:
 
 def positive(value: float, option: str) -> float:
     """`value` if it is finite and above 0."""
-    if not 0 < value < float("inf"):
+    if not isfinite(value):
+        raise UsageError(f"{option} {value:g} must be a finite number")
+    if value <= 0:
         raise UsageError(f"{option} {value:g} must be above 0")
+    return value
+
+
+def cash(asked: float | None, settings: Settings) -> float:
+    """What an account starts with: above 0, and not more than sums in cents are exact with."""
+    value = settings.cash if asked is None else positive(asked, "--cash")
+    if value > _LARGEST_CASH:
+        error = f"{value:g} must be at most {_LARGEST_CASH:g} USD"
+        raise _fault(settings, f"cash {error}") if asked is None else UsageError(f"--cash {error}")
+    return value
+
+
+def samples(value: int) -> int:
+    """``--bootstrap``: none, or as many as an interval is made of."""
+    if 0 < value < _LEAST_SAMPLES:
+        raise UsageError(f"--bootstrap {value} must be at least {_LEAST_SAMPLES}, or 0 for no intervals")
     return value
 
 
@@ -160,18 +182,18 @@ def in_flight(asked: int | None, settings: Settings) -> int:
     value = settings.concurrency if asked is None else asked
     if not (1 <= value <= 1000 and value == int(value)):
         error = f"{value:g} must be a whole number from 1 to 1000"
-        raise BadConfig(f"concurrency {error}") if asked is None else UsageError(f"--concurrency {error}")
+        raise _fault(settings, f"concurrency {error}") if asked is None else UsageError(f"--concurrency {error}")
     return int(value)
 
 
 def exportable(path: Path | None) -> Path | None:
-    """`path`, if any; raises UsageError unless it names a file that results can be written to: before the work."""
+    """`path`, if any; raises UsageError unless it has the name of results, and DiskError without its folder: before the work."""
     if path is None:
         return None
     if path.suffix not in (".parquet", ".csv"):
         raise UsageError(f"{path} must end in .parquet or .csv")
     if not path.absolute().parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {path.absolute().parent}")
+        raise DiskError(f"{path}: there is no folder {path.absolute().parent}")
     return path
 
 
@@ -198,11 +220,11 @@ def bill(
     try:
         for own, table in settings.fees.items():
             fees.checked(own, table)
-        costs.parse(settings.costs, **mine, own=settings.fees)
-    except UsageError as error:
         if name is None or settings.fees:
-            raise BadConfig(f"{settings.home / CONFIG}: {error}") from error
-        costs.parse("none", **mine)  # the config's costs are not asked for; its slippage and rates may be
+            costs.parse(settings.costs, own=settings.fees)  # else the config's are not asked for
+        costs.parse("none", **mine)  # its slippage and rates may be
+    except UsageError as error:
+        raise _fault(settings, str(error)) from error
     if slippage is not None or slippage_bps is not None:
         mine |= {"slippage_bps": slippage_bps or 0.0, "slippage": slippage or ""}
     asked = {"borrow_rate": borrow_rate, "margin_rate": margin_rate}
@@ -215,3 +237,8 @@ def stored_source(name: str | None) -> str | None:
     from marketagent import sources  # DuckDB, which most commands do not need
 
     return None if name is None else one_of(name, sources.names(), "--source")
+
+
+def _fault(settings: Settings, error: str) -> BadConfig:
+    """`error` as one of the config, which it names."""
+    return BadConfig(f"{config_file(settings.home)}: {error}")

@@ -139,3 +139,23 @@ def test_costs_that_are_none_are_the_fault_of_whoever_named_them(tmp_path):
     with pytest.raises(UsageError, match="unknown costs 'bar'"):
         options.bill(settings, "bar")
     assert options.bill(settings, "bps:5").name == "bps:5"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("slippage = 'foo:1'", "unknown slippage 'foo:1'"),
+        ("slippage = ','", "slippage ',' has nothing where one should be"),
+        ("slippage_bps = 5000", "slippage_bps 5000.0 is not a number of basis points"),
+        ("borrow_rate = 5", "borrow_rate 5.0 is not a number from 0 to 1"),
+        ("cash = 1e300", "cash 1e+300 must be at most 1e+13 USD"),
+        ("[fees.mine]\nper_shore = 1", "unknown charge fees.mine.per_shore"),
+    ],
+)
+def test_a_fault_of_the_configuration_is_its_own_whatever_is_asked_for(tmp_path, monkeypatch, capfd, text, said):
+    home = new_home(tmp_path)
+    file = write(tmp_path / "mine.toml", text + "\n")
+    for words in (["backtest"], ["backtest", "--costs", "bps:5", "--slippage-bps", "2"]):
+        result = here(home, monkeypatch, capfd, *words, MA_CONFIG=str(file))
+        assert (result.returncode, result.stdout) == (Exit.BAD_CONFIG, "")
+        assert result.stderr.startswith(f"ma: {file}: {said}")

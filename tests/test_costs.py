@@ -269,7 +269,11 @@ def test_the_impact_grows_with_the_root_of_the_order() -> None:
     ("text", "words"),
     [
         ("sqr:1", r"unknown slippage 'sqr:1'; did you mean sqrt"),
-        ("sqrt", "unknown slippage 'sqrt'"),
+        ("sqrt", r"slippage 'sqrt' lacks its number, e\.g\. sqrt:1"),
+        ("fixed", r"slippage 'fixed' lacks its number, e\.g\. fixed:5"),
+        ("volume:0.1,spread: ", r"slippage 'spread:' lacks its number, e\.g\. spread:10"),
+        (",", r"slippage ',' has nothing where one should be \(known: fixed:BPS"),
+        ("sqrt:1,", "slippage 'sqrt:1,' has nothing where one should be"),
         ("sqrt:-1", "is not a number from 0 to 100"),
         ("volume:0", "is not a number from 1e-09 to 1"),
         ("volume:2", "is not a number from 1e-09 to 1"),

@@ -188,7 +188,7 @@ def test_every_backtest_is_discounted_for_those_before_it_without_being_asked(tm
     ma(home, "fetch", "--source", "sample", "AAPL")
     first = ma(home, "backtest", "--strategy", "sma_cross")["luck"]
     again = ma(home, "backtest", "--strategy", "sma_cross", "--costs", "none")["luck"]
-    other = ma(home, "backtest", "--strategy", "sma_cross", "--set", "fast=5", "--bootstrap", "50")["luck"]
+    other = ma(home, "backtest", "--strategy", "sma_cross", "--set", "fast=5", "--bootstrap", "100")["luck"]
     assert isinstance(first, dict)
     assert isinstance(again, dict)
     assert isinstance(other, dict)
@@ -196,7 +196,7 @@ def test_every_backtest_is_discounted_for_those_before_it_without_being_asked(tm
     assert first["deflated_sharpe"] == first["probabilistic_sharpe"]
     assert other["best_by_luck"] > 0
     assert other["deflated_sharpe"] < other["probabilistic_sharpe"]
-    assert (first["samples"], other["samples"]) == (0, 50)
+    assert (first["samples"], other["samples"]) == (0, 100)
     assert other["sharpe_low"] < other["sharpe_high"]
 
 

@@ -310,6 +310,14 @@ def test_when_the_first_combination_raises_nothing_is_kept(home: Path, tmp_path:
     assert kept_of(home, "never") == []
 
 
+@pytest.mark.parametrize("text", ["5:5:1", "5,5,5", "5:9:10", "5"])
+def test_a_range_or_a_list_of_one_value_is_that_value(home: Path, text: str) -> None:
+    words = ["--set", f"fast={text}", "--set", "long_only=false,false", "--set", "gross=0.10:0.1"]
+    [_, run, _] = lines(ma(home, "backtest", "-s", "sma_cross", *words))
+    assert (run["kind"], run["params"]["fast"], run["params"]["long_only"]) == ("backtest", 5, False)
+    assert run["params"]["gross"] == 0.1
+
+
 def test_one_of_a_kind_is_told_in_the_singular(home: Path) -> None:
     swept = ma(home, "backtest", "AAA", "-s", "sma_cross", "--set", "fast=2,3")
     assert "2 combinations tried on 1 symbol;" in swept.stderr

@@ -45,6 +45,8 @@ def place(text: str | None) -> Place | None:
         return None
     if text == STDOUT:
         return Place(None)
+    if not text:
+        raise UsageError("--report '' has no name; name a file, e.g. report.html, or - for stdout")
     path = Path(text)
     folder = path.absolute().parent
     try:
