@@ -154,7 +154,10 @@ def _best(job: Job, sweep: Sweeping, sheet: Sweep) -> Tried:
     result = _traded(job, decisions, ground.start)
     trial = scoring.trial_of(sheet.run, job.loaded, result)
     neighbours = trials.nearby(job.home, trial, timeout_s=job.timeout_s)
-    doubts = scoring.criticised(job.home, neighbours, result, job.terms.cash, job.view, timeout_s=job.timeout_s)
+    doubts = scoring.criticised(
+        job.home, neighbours, result, job.terms.cash, job.view,
+        timeout_s=job.timeout_s, plateau=sweep.plateaus[sweep.ranked[0]],
+    )  # fmt: skip
     record = scoring.backtest_record(
         sheet.run, job.loaded, result, job.terms, job.benchmark, worth=judging.worth(sheet), findings=doubts
     )

@@ -70,7 +70,8 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Chance:
-    """Of so many `runs` of random entries: the middle annual Sharpe ratio, and `p`, the share that did at least as well."""
+    """Of so many `runs` of random entries: the middle annual Sharpe ratio, and `p`, the share of them and the run
+    itself that did at least as well."""
 
     runs: int
     sharpe: float

@@ -119,14 +119,15 @@ def _is_close(value: object, own: object) -> bool:
 def latest(
     home: Path, strategy: str, symbols: Sequence[str], timeframe: str, most: int, *, timeout_s: float
 ) -> tuple[list[dict[str, Any]], int]:
-    """The newest trials of a family, at most so many, and how many it has; a walk-forward before what it chose from."""
+    """The newest trials of a family, at most so many, and how many it has: a walk-forward before what it chose from, the
+    best of a sweep first."""
     family = _family(strategy, tuple(symbols), timeframe)
     names = ("run", "strategy_hash", "params", "first", "last", "tried_at", "sharpe")
     with opened(home / RUNS, timeout_s=timeout_s) as con:
         found = con.execute(
             f"""
             SELECT {", ".join(names)} FROM trials WHERE family = ?
-            ORDER BY tried_at DESC, contains(params, '"walk_forward"') DESC, trial LIMIT ?
+            ORDER BY tried_at DESC, contains(params, '"walk_forward"') DESC, sharpe DESC NULLS LAST, trial LIMIT ?
             """,
             [family, most],
         ).fetchall()
