@@ -236,7 +236,7 @@ def trial_of(run: str, loaded: Loaded, result: Backtest) -> Trial:
 
 
 def judged_luck(
-    trial: Trial, family: Sequence[float], result: Backtest, samples: int, chance: luck.Chance | None = None
+    trial: Trial, family: Sequence[float] | Array, result: Backtest, samples: int, chance: luck.Chance | None = None
 ) -> Luck:
     """What the Sharpe ratio of a run is worth among those of its `family`, its own included.
 
