@@ -14,6 +14,7 @@ from marketagent.config import Settings
 from marketagent.errors import MarketAgentError
 from marketagent.grid import Axis
 from marketagent.orders import FRACTIONAL, WHOLE
+from marketagent.process import stoppable
 from marketagent.records import StrategyInfo
 from marketagent.report.place import place, records
 from marketagent.simulate import FILLS
@@ -139,20 +140,23 @@ def run(
 def _swept(
     job: Job, run: str, axes: Sequence[Axis], given: pipe.Input, places: Places, top: int, format: pipe.Format
 ) -> int:
-    """Work through a sweep, keep all of it and print the best; an interruption goes on once that is done."""
-    made = backtesting.swept(job, run, axes)
-    missing = [name for name in given.symbols if name not in made.sweep.sweep.ground.panel.symbols]
-    places.put_sweep(job, made, missing)
-    with pipe.sealed("backtest", format, run=run, at=job.now, stdout=records(places.report)) as out:
-        out.follow(given)
-        for trial in made.sweep.best(made.sheet, top):
-            out.write(trial)
-        if format != "csv":  # whose rows are of one kind
-            out.write(made.sheet)
-        _name_missing(out, missing)
-        show.say(made.sweep.summary)
-        if made.interruption is not None:
-            raise made.interruption
+    """Work through a sweep, keep all of it and print the best; what has ended it too early goes on once that is done."""
+    with stoppable() as stops:
+        made = backtesting.swept(job, run, axes, stops)
+        missing = [name for name in given.symbols if name not in made.sweep.sweep.ground.panel.symbols]
+        places.put_sweep(job, made, missing)
+        stops.release()
+        with pipe.sealed("backtest", format, run=run, at=job.now, stdout=records(places.report)) as out:
+            out.follow(given)
+            for trial in made.sweep.best(made.sheet, top):
+                out.write(trial)
+            if format != "csv":  # whose rows are of one kind
+                out.write(made.sheet)
+            _name_missing(out, missing)
+            show.say(made.sweep.summary)
+            if made.ended is not None:
+                raise made.ended
+            stops.resume()
     return out.exit_code
 
 

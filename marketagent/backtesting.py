@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 
-from marketagent import judging, nulling, scoring, sweeping, walking
+from marketagent import judging, nulling, scoring, show, sweeping, walking
 from marketagent.backtest import Backtest, Terms, backtest
 from marketagent.catalog import Loaded, blame
 from marketagent.decision import Decisions, decide
 from marketagent.errors import UsageError
 from marketagent.grid import Axis
+from marketagent.process import Stops
 from marketagent.records import Backtest as BacktestRecord
 from marketagent.records import Fold, Sweep
 from marketagent.report.place import Place
@@ -57,12 +58,12 @@ class Tried:
 
 @dataclass(frozen=True)
 class Swept:
-    """A sweep, its record, and its `best` combination as a run, None if none is done; the interruption, if one came."""
+    """A sweep, its record, and its `best` combination as a run, None if none is done; what `ended` it too early, if anything."""
 
     sweep: Sweeping
     sheet: Sweep
     best: Tried | None
-    interruption: BaseException | None
+    ended: BaseException | None
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,12 @@ def walked(job: Job, run: str, axes: Sequence[Axis], asked: Asked) -> Tried:
     return _kept(job, record, result, folds)
 
 
-def swept(job: Job, run: str, axes: Sequence[Axis]) -> Swept:
-    """Every combination played, kept and judged. Raises UsageError for what only a run has."""
+def swept(job: Job, run: str, axes: Sequence[Axis], stops: Stops) -> Swept:
+    """Every combination played, kept and judged; `stops` are held once they are played.
+
+    Raises UsageError for what only a run has, and, kept or not, an interruption that left a strategy running which has
+    not come to its end: what that one prints would be among the records.
+    """
     only = {"--null": job.entries, "--bootstrap": job.samples, "--capacity": job.capacity}
     for option in [option for option, value in only.items() if value]:
         raise UsageError(_OF_ONE_RUN.format(option))
@@ -136,14 +141,17 @@ def swept(job: Job, run: str, axes: Sequence[Axis]) -> Swept:
         job.home, job.loaded, axes, panel, job.view, job.terms,
         first=job.first, benchmark=job.benchmark, timeout_s=job.timeout_s,
     )  # fmt: skip
-    interruption = sweep.work()
+    ended = sweep.work(stops)
     family = judging.entered(job.home, run, sweep, sweep.sweep.done.numbers, job.now, timeout_s=job.timeout_s)
     sheet = judging.judged(run, sweep, family)
     best = _best(job, sweep, sheet) if sweep.sweep.done else None
     if best is not None:
         sheet = replace(sheet, findings=best.record.findings)
     sweep.keep(job.home, sheet, job.now, timeout_s=job.timeout_s)
-    return Swept(sweep, sheet, best, interruption)
+    if ended is not None and sweep.sweep.given_up:
+        show.say(sweep.summary)
+        raise ended
+    return Swept(sweep, sheet, best, ended)
 
 
 def _best(job: Job, sweep: Sweeping, sheet: Sweep) -> Tried:

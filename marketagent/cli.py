@@ -5,7 +5,6 @@ as quick as an empty application. Errors end in ``ending`` as one line and an ex
 """
 
 import pkgutil
-import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -96,10 +95,7 @@ def _root(
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run ``ma``; every way out goes through here."""
-    code = run(list(sys.argv[1:] if args is None else args))
-    # Nothing is left to do: a second Ctrl-C now would only print a traceback of the interpreter's own exit.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.exit(code)
+    process.leave(run(list(sys.argv[1:] if args is None else args)))
 
 
 def run(args: list[str]) -> int:

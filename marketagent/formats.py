@@ -42,6 +42,15 @@ def cell(name: str, value: Any) -> str:
     return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
+def counted(number: int, noun: str) -> str:
+    """How many of `noun` there are.
+
+    >>> counted(1, "symbol"), counted(1234, "window"), counted(0, "session")
+    ('1 symbol', '1,234 windows', '0 sessions')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def label(name: str) -> str:
     """What a person is told the field `name` is.
 

@@ -9,14 +9,16 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from marketagent.errors import DiskError
 
 _PATIENCE_MS = 100
+_BOUNCE_S = 2.0  # a key that bounces, or is pressed in impatience, is pressed once
 
 
 class Terminated(BaseException):
@@ -58,6 +60,79 @@ def resume(signum: int | None) -> None:
         raise KeyboardInterrupt
 
 
+class Stops:
+    """SIGINT and SIGTERM while something is under way of which a part can be kept (see ``stoppable``).
+
+    One raises KeyboardInterrupt or Terminated, and those of the next two seconds are the same one: they cannot cut short
+    what the first has begun. After `hold` none raises, until `release`. `came` is the first of all.
+    """
+
+    def __init__(self) -> None:
+        self.came: int | None = None
+        self._held, self._deaf_until = False, 0.0
+
+    def hold(self) -> None:
+        self._held = True
+
+    def release(self) -> None:
+        """Let one raise again, after two seconds: what is still to be done takes no longer, or hangs."""
+        self._held, self._deaf_until = False, time.monotonic() + _BOUNCE_S
+
+    def resume(self) -> None:
+        """Raise what has come, if anything, be it for the second time."""
+        resume(self.came)
+
+    def arrived(self, signum: int, frame: FrameType | None) -> None:
+        """The handler of both."""
+        if self.came is None:
+            self.came = signum
+        if self._held or time.monotonic() < self._deaf_until:
+            return
+        self._deaf_until = time.monotonic() + _BOUNCE_S
+        if signum == signal.SIGTERM:
+            _stopped.append(signum)
+        resume(signum)
+
+
+@contextmanager
+def stoppable() -> Iterator[Stops]:
+    """SIGINT and SIGTERM are told to the Stops for as long as this lasts; one that is ignored stays so.
+
+    Once one has come, it is held for good: all that is left is to say so and to end.
+    """
+    stops = Stops()
+    main_thread = threading.current_thread() is threading.main_thread()
+    mine = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {one: signal.signal(one, stops.arrived) for one in mine if main_thread}  # as in `terminable`
+    try:
+        yield stops
+    finally:
+        stops.hold()
+        if stops.came is None:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+
+_abandoned: list[str] = []  # why there are threads that may never end
+
+
+def abandon(why: str) -> None:
+    """Say that a thread is not waited for any more; what it still prints is kept off stdout."""
+    _abandoned.append(why)
+    sys.stdout = sys.stderr
+
+
+def leave(code: int) -> NoReturn:
+    """End the process; at once, if a thread was abandoned: the interpreter would wait for it for ever."""
+    # Nothing is left to do: a second Ctrl-C now would only print a traceback of the interpreter's own exit.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:  # held: at its exit the interpreter would undo it
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if _abandoned:
+        os._exit(code)
+    sys.exit(code)
+
+
 @contextmanager
 def terminable() -> Iterator[None]:
     """SIGTERM raises Terminated inside, once: a second one does not cut the cleaning-up short."""
@@ -75,7 +150,8 @@ def terminable() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if signal.getsignal(signal.SIGTERM) in (stop, signal.SIG_IGN):  # else `stoppable` still holds it
+            signal.signal(signal.SIGTERM, before)
 
 
 def emit(data: bytes, stdout: TextIO | None = None) -> None:

@@ -8,6 +8,7 @@ the compiled simulation plays them. All cores work, each at a combination of its
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Condition, Event
@@ -100,6 +101,8 @@ class Sweep:
         self.opinions = opinions or {}
         self.done = Outcomes()
         self._memo = Memo(_known(self.ground.panel))
+        self.failed: tuple[int, BaseException] | None = None  # the first combination that raised, and what
+        self.given_up = False  # whether a second interruption has left workers alone that may never end
         self._turn, self._playing = Condition(), 0
 
     def run(
@@ -111,23 +114,35 @@ class Sweep:
         """
         if not strategies:
             return
+        self.failed = None
         if not self.done:
-            self._settle(strategies[0][1])
+            number, strategy = strategies[0]
+            with self._noting(number):
+                self._settle(strategy)
         shared, stop = iter(range(len(strategies))), Event()
-        with ThreadPoolExecutor(workers) as pool:
-            try:
-                working = [pool.submit(self._work, strategies, shared, stop) for _ in range(workers)]
-                self._await(working, tell)
-            finally:
-                self._halt(stop)
+        pool = ThreadPoolExecutor(workers)
+        try:
+            working = [pool.submit(self._work, strategies, shared, stop) for _ in range(workers)]
+            self._await(working, tell)
+        finally:
+            self._halt(stop)
+            pool.shutdown()
 
     def _halt(self, stop: Event) -> None:
         """Let nobody begin any more, and wait for who is at it. The pool's own end does not do: a signal that comes while
-        it starts a thread leaves one that it does not know, and what that one's strategy prints would be a record."""
-        with self._turn:
-            stop.set()
-            while self._playing:
-                self._turn.wait()
+        it starts a thread leaves one that it does not know, and what that one's strategy prints would be a record.
+
+        Who is interrupted while waiting gives up on those that are still at it: one of them may hang."""
+        try:
+            with self._turn:
+                stop.set()
+                while self._playing:
+                    self._turn.wait()
+        except BaseException:  # raised again
+            with self._turn:
+                stop.set()
+                self.given_up = self._playing > 0
+            raise
 
     def metrics(self, strategy: Strategy, watch: Callable[[Array], None] | None = None) -> Metrics:
         """One combination, played; raises what its ``decide`` raises."""
@@ -167,16 +182,32 @@ class Sweep:
                     return
                 self._playing += 1
             try:
-                self.done.put(number, self.metrics(strategy, self._watch and partial(self._watch, number)))
+                with self._noting(number):
+                    found = self.metrics(strategy, self._watch and partial(self._watch, number))
+                with self._turn:
+                    if not self.given_up:  # else what is done is being counted
+                        self.done.put(number, found)
             finally:
                 with self._turn:
                     self._playing -= 1
                     self._turn.notify_all()
 
+    @contextmanager
+    def _noting(self, number: int) -> Iterator[None]:
+        """Note which combination was the first to raise."""
+        try:
+            yield
+        except BaseException as error:  # raised again: a user's program may raise anything
+            with self._turn:
+                self.failed = self.failed or (number, error)
+            raise
+
     def _await(self, working: Sequence["Future[None]"], tell: Callable[[int], None] | None) -> None:
         waiting = set(working)
         while waiting:
             ended, waiting = wait(waiting, timeout=_TURN_S, return_when=FIRST_EXCEPTION)
+            if self.failed is not None:
+                raise self.failed[1]  # of several that failed the first, whichever future is looked at first
             for future in ended:
                 future.result()
             if tell is not None:

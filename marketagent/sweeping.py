@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from marketagent import grid, luck, progress, show
 from marketagent.backtest import Terms, benchmark_returns
 from marketagent.catalog import Loaded, blame
+from marketagent.errors import MarketAgentError
+from marketagent.formats import counted
 from marketagent.grid import Axis
 from marketagent.metrics import SESSIONS
 from marketagent.orders import FRACTIONAL
 from marketagent.outcomes import Figures, Numbers
 from marketagent.panel import Array, Panel
-from marketagent.process import Terminated
+from marketagent.process import Stops, Terminated, abandon
 from marketagent.records import Sweep as SweepRecord
 from marketagent.records import Trial
 from marketagent.scoring import View, read_benchmark, start_row
@@ -57,32 +59,54 @@ class Sweeping:
     tally: "Tally"
     benchmark: tuple[str, Array] | None = None
 
-    def work(self) -> BaseException | None:
-        """Play all combinations on all cores; returns the interruption, if one came: what is done so far is there.
+    def work(self, stops: Stops | None = None) -> BaseException | None:
+        """Play all combinations on all cores; returns what has ended it too early, if anything: what is done so far is there.
 
-        Says on stderr how long it will take, if it takes long. Raises what is wrong with the strategy.
+        That is an interruption, or the error of a combination, which names it. `stops` are held from then on, for what is
+        done to be kept. Says on stderr how long it will take, if it takes long. Raises what is wrong with the strategy if
+        nothing is done.
         """
-        strategies, workers = self.plan.strategies, len(os.sched_getaffinity(0))
+        ended: BaseException | None = None
         try:
-            with blame(self.loaded.file, self.loaded.kind), progress.bar("sweep") as tell:
-                self.sweep.run(strategies[:1], workers=1)
-                tried = strategies[: 1 + 2 * workers]
-                began = time.monotonic()
-                self.sweep.run(tried, workers=workers)
-                each_s = (time.monotonic() - began) / max(len(tried) - 1, 1)
-                self._announce(each_s * (len(strategies) - len(tried)))
-                total = len(strategies)
-                told = None if tell is None else lambda done: tell(done, total)
-                self.sweep.run(strategies, workers=workers, tell=told)
+            try:
+                self._play(kept=stops is not None)
+            finally:
+                if stops is not None:
+                    stops.hold()
         except (KeyboardInterrupt, Terminated) as stopped:  # raised again by who has kept what is done
-            return stopped
-        return None
+            ended = stopped
+        except MarketAgentError as failure:
+            ended = self._named(failure)
+            if not self.sweep.done:
+                raise
+        if self.sweep.given_up:
+            abandon("a strategy does not come to its end")
+        return ended
 
-    def _announce(self, seconds: float) -> None:
+    def _play(self, *, kept: bool) -> None:
+        strategies, workers = self.plan.strategies, len(os.sched_getaffinity(0))
+        with blame(self.loaded.file, self.loaded.kind), progress.bar("sweep") as tell:
+            self.sweep.run(strategies[:1], workers=1)
+            tried = strategies[: 1 + 2 * workers]
+            began = time.monotonic()
+            self.sweep.run(tried, workers=workers)
+            each_s = (time.monotonic() - began) / max(len(tried) - 1, 1)
+            self._announce(each_s * (len(strategies) - len(tried)), kept=kept)
+            total = len(strategies)
+            told = None if tell is None else lambda done: tell(done, total)
+            self.sweep.run(strategies, workers=workers, tell=told)
+
+    def _announce(self, seconds: float, *, kept: bool) -> None:
         if seconds > _LONG_S:
-            show.say(
-                f"{len(self.plan.strategies):,} combinations take about {_duration(seconds)}; Ctrl-C keeps what is done"
-            )
+            promise = "; Ctrl-C keeps what is done" if kept else ""
+            show.say(f"{counted(len(self.plan.strategies), 'combination')} take about {_duration(seconds)}{promise}")
+
+    def _named(self, failure: MarketAgentError) -> MarketAgentError:
+        """`failure` with the combination that it is of."""
+        if self.sweep.failed is not None and self.swept:
+            values = self.varied(dict(self.plan.strategies)[self.sweep.failed[0]].params())
+            failure.args = (f"{failure} (with {' '.join(f'{name}={value}' for name, value in values.items())})",)
+        return failure
 
     def keep(self, home: Path, sheet: SweepRecord, now: datetime, *, timeout_s: float) -> None:
         """Store the sweep with every trial that is done."""
@@ -143,9 +167,10 @@ class Sweeping:
     def summary(self) -> str:
         """What was tried, in a line."""
         done, planned = len(self.sweep.done), len(self.plan.strategies)
-        tried = f"{done:,} combinations" if done == planned else f"{done:,} of {planned:,} combinations"
+        tried = "" if done == planned else f"{done:,} of "
+        tried += f"{counted(planned, 'combination')} tried on {counted(len(self.sweep.ground.panel.symbols), 'symbol')}"
         refused = f", {self.plan.refused:,} more do not go together" if self.plan.refused else ""
-        return f"{tried} tried on {len(self.sweep.ground.panel.symbols)} symbols{refused}; all are kept: ma sql 'from sweep_rows'"
+        return f"{tried}{refused}; all are kept: ma sql 'from sweep_rows'"
 
     @property
     def swept(self) -> list[str]:

@@ -14,6 +14,7 @@ from marketagent.backtest import Backtest, Terms
 from marketagent.catalog import Loaded, blame
 from marketagent.decision import Decisions, decide
 from marketagent.errors import UsageError
+from marketagent.formats import counted
 from marketagent.grid import Axis
 from marketagent.outcomes import Numbers
 from marketagent.panel import Panel
@@ -155,19 +156,19 @@ def walked(
 ) -> Walked:
     """Play every combination once, choose for each window, and put the decisions together.
 
-    Raises NoData where the history is too short for a test window, and an interruption.
+    Raises NoData where the history is too short for a test window, an interruption, and what is wrong with a combination.
     """
     start = start_row(panel, first)
     folds = walk.folds(panel.days, start, asked)
     edges, tried = walk.edges_of(folds, start, len(panel.sessions)), prod(len(axis.values) for axis in axes)
     if len(edges) * tried > _CELLS:
         raise UsageError(
-            f"--walk-forward {asked.text} makes {len(folds):,} windows, too many for {tried:,} combinations;"
+            f"--walk-forward {asked.text} makes {counted(len(folds), 'window')}, too many for {counted(tried, 'combination')};"
             " take a longer test, or fewer values in --set"
         )
     swept = sweeping.prepared(home, loaded, axes, panel, view, terms, first=first, timeout_s=timeout_s, edges=edges)
-    if interruption := swept.work():
-        raise interruption
+    if ended := swept.work():
+        raise ended
     chosen, sharpes = _choices(swept, folds, start)
     strategies, sweep = swept.plan.strategies, swept.sweep
     with blame(loaded.file, loaded.kind):

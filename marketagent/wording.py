@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from marketagent.formats import counted
+
 
 def slippage(record: Mapping[str, Any]) -> str:
     """What moves prices and what lending costs, in a few words."""
@@ -29,9 +31,9 @@ def luck(judged: Mapping[str, Any], where: str = "in sample") -> str:
         words += f"\n95 % of {judged['samples']:,} bootstrap samples: sharpe {sharpe}, cagr {cagr}"
     if judged.get("null_runs"):
         words += (
-            f"\nagainst {judged['null_runs']:,} runs of random entries p {judged['null_p']:.3f}: the share of them and"
+            f"\nagainst {counted(judged['null_runs'], 'run')} of random entries p {judged['null_p']:.3f}: the share of them and"
+            f" itself that did at least as well; their middle sharpe is {judged['null_sharpe']:.2f}"
         )
-        words += f" itself that did at least as well; their middle sharpe is {judged['null_sharpe']:.2f}"
     return f"{words}\n"
 
 
@@ -44,8 +46,8 @@ def walk_forward(record: Mapping[str, Any]) -> str:
     """How a run was refitted, and what was left of its Sharpe ratio out of sample."""
     walk, sharpe = record["walk_forward"], record["metrics"].get("sharpe")
     grid = " x ".join(f"{len(values)} {name}" for name, values in walk["grid"].items()) or "nothing to choose"
-    words = f"{walk['lengths']}, purge {walk['purge']}, embargo {walk['embargo']}: {walk['folds']} windows,"
-    words += f" the best of {walk['combinations']} combinations ({grid}) in each, judged out of sample"
+    words = f"{walk['lengths']}, purge {walk['purge']}, embargo {walk['embargo']}: {counted(walk['folds'], 'window')},"
+    words += f" the best of {counted(walk['combinations'], 'combination')} ({grid}) in each, judged out of sample"
     if walk["in_sample_sharpe"] is not None and sharpe is not None:
         words += f"; sharpe {walk['in_sample_sharpe']:.2f} in sample, {sharpe:.2f} out of sample"
     return words + (f": efficiency {walk['efficiency']:.0%}" if walk["efficiency"] is not None else "")
@@ -54,7 +56,7 @@ def walk_forward(record: Mapping[str, Any]) -> str:
 def sweep(record: Mapping[str, Any]) -> dict[str, str]:
     """What the best of a sweep is worth, a line each by its name."""
     best = " ".join(f"{name}={value}" for name, value in record["best"].items())
-    facts = {"best": f"{best or 'none'}, chosen and judged in sample, of {record['done']:,} combinations"}
+    facts = {"best": f"{best or 'none'}, chosen and judged in sample, of {counted(record['done'], 'combination')}"}
     if record["deflated_sharpe"] is not None:
         facts["deflated"] = (
             f"a true sharpe above 0: {record['probabilistic_sharpe']:.1%} probable; above the {record['best_by_luck']:.2f}"

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -189,12 +190,10 @@ def test_a_symbol_that_is_not_there_is_named(home: Path) -> None:
     assert lines(done)[-1]["failed"][0]["symbol"] == "ZZZ"
 
 
-def test_an_interrupted_sweep_is_stored_as_far_as_it_went(home: Path, tmp_path: Path) -> None:
-    mine = tmp_path / "slow.py"
-    mine.write_text(SLOW, encoding="utf-8")
-    words = ["backtest", "-s", str(mine), "--set", "nap=0.05", "--set", "turn=1:4000"]
+def begun(home: Path, mine: Path, *words: str, until: str = "combinations take about") -> "subprocess.Popen[str]":
+    """A sweep of the user's own strategy in a process of its own, past the line on stderr that has `until` in it."""
     running = subprocess.Popen(
-        [*MA, *words],
+        [*MA, "backtest", "-s", str(mine), *words],
         env=environment(home),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -203,30 +202,127 @@ def test_an_interrupted_sweep_is_stored_as_far_as_it_went(home: Path, tmp_path: 
     )
     assert running.stderr is not None
     line = ""
-    while "combinations take about" not in line:  # the estimate comes before the long part
+    while until not in line:
         line = running.stderr.readline()
         assert line, "it ended before it began"
-    assert "4,000 combinations take about" in line
+    return running
+
+
+def kept_of(home: Path, strategy: str) -> list[tuple[Any, ...]]:
+    """For each sweep of `strategy` in the store: how many are done, how many it says are, how many trials there are."""
+    rows, tried = (f"(SELECT count(*) FROM {table} t WHERE t.run = s.run)" for table in ("sweep_rows", "trials"))
+    return stored(home, f"SELECT done, {rows}, {tried} FROM sweeps s WHERE strategy = ?", strategy)
+
+
+def test_an_interrupted_sweep_is_stored_as_far_as_it_went(home: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "slow.py"
+    mine.write_text(SLOW, encoding="utf-8")
+    running = begun(home, mine, "--set", "nap=0.05", "--set", "turn=1:4000", until="4,000 combinations take about")
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=60)
-    begin, *trials, sheet, end = [json.loads(text) for text in out.splitlines()]
+    _, *trials, sheet, end = [json.loads(text) for text in out.splitlines()]
     assert (running.returncode, end["status"], len(trials)) == (130, "error", min(10, end["n"] - 1))
     assert "of 4,000 combinations tried" in err
-    [(done, kept)] = stored(
-        home,
-        "SELECT done, (SELECT count(*) FROM sweep_rows t WHERE t.run = s.run) FROM sweeps s WHERE run = ?",
-        begin["run"],
-    )
-    assert 0 < done == kept == sheet["done"] < 4000
+    [(done, kept, tried)] = kept_of(home, "slow")
+    assert 0 < done == kept == tried == sheet["done"] < 4000
     assert "thinking" not in out  # what a strategy prints is not a record
 
 
-def test_a_strategy_that_raises_is_blamed_by_its_line(home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_comes_again_and_again_is_one(home: Path, tmp_path: Path, number: int, code: int) -> None:
+    mine = tmp_path / f"bounced_{code}.py"
+    mine.write_text(SLOW, encoding="utf-8")
+    running = begun(home, mine, "--set", "nap=0.3", "--set", "turn=1:500")  # what they are at outlasts the second one
+    while running.poll() is None:  # through the wait, the judging, the keeping and the printing
+        running.send_signal(number)
+        time.sleep(0.1)
+    out, err = running.communicate()
+    _, *_, sheet, end = [json.loads(text) for text in out.splitlines()]
+    assert (running.returncode, end["status"]) == (code, "error")
+    assert err.splitlines()[-1] == ("ma: interrupted" if code == 130 else "ma: terminated")
+    [(done, kept, tried)] = kept_of(home, mine.stem)
+    assert 0 < done == kept == tried == sheet["done"] < 500
+
+
+def test_a_signal_while_a_whole_sweep_is_judged_waits_until_it_is_kept_and_printed(home: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "judged.py"
+    last = 'print("thinking" if self.turn < 4 else "the last", file=__import__("sys").stderr, flush=True)'
+    mine.write_text(SLOW.replace('print("thinking")', last), encoding="utf-8")
+    running = begun(home, mine, "--set", "nap=0.2", "--set", "turn=1:4", until="the last")
+    time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    sheet = json.loads(out.splitlines()[-2])
+    assert [(sheet["done"],) * 3] == kept_of(home, "judged")
+    assert "combinations tried" in err
+
+
+def test_a_strategy_that_hangs_is_given_up_when_it_is_interrupted_again(home: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "hanging.py"
+    hang = 'while self.turn == 20: print("for ever"); time.sleep(0.01)'
+    mine.write_text(SLOW.replace('print("thinking")', hang), encoding="utf-8")
+    running = begun(home, mine, "--set", "nap=0.1", "--set", "turn=1:200", until="for ever")
+    running.send_signal(signal.SIGINT)
+    time.sleep(2.5)
+    assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=20)
+    assert (running.returncode, out) == (130, "")
+    told = [line for line in err.splitlines() if line != "for ever"]
+    assert "of 200 combinations tried" in told[-2]
+    assert told[-1] == "ma: interrupted"
+    [(done, kept, tried)] = kept_of(home, "hanging")
+    assert 0 < done == kept == tried < 200
+
+
+def test_a_walk_forward_promises_to_keep_nothing_and_keeps_nothing(home: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "walked.py"
+    mine.write_text(SLOW, encoding="utf-8")
+    words = ["--set", "nap=0.1", "--set", "turn=1:400", "--walk-forward", "60d/20d"]
+    running = begun(home, mine, *words, until=" take about 2")
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert (running.returncode, out, err.splitlines()[-1]) == (130, "", "ma: interrupted")
+    assert "keeps" not in err
+    assert kept_of(home, "walked") == []
+
+
+def test_a_combination_that_raises_is_named_and_the_others_are_kept(home: Path, tmp_path: Path) -> None:
     mine = tmp_path / "wrong.py"
-    mine.write_text(SLOW.replace('print("thinking")', "[1][self.turn]"), encoding="utf-8")
-    done = ma(home, "backtest", "-s", str(mine), "--set", "turn=0,1,2")
+    mine.write_text(SLOW.replace('print("thinking")', "1 // (self.turn - 3)"), encoding="utf-8")
+    done = ma(home, "backtest", "-s", str(mine), "--set", "turn=0:9")
+    assert (done.returncode, lines(done)[-1]["status"]) == (1, "error")
+    assert f"{mine}:14: ZeroDivisionError: integer division or modulo by zero (with turn=3)" in done.stderr
+    [(tried, kept, trials)] = kept_of(home, "wrong")
+    assert 3 <= tried == kept == trials < 10
+    walk = ma(home, "backtest", "-s", str(mine), "--set", "turn=0:9", "--walk-forward", "60d/20d")
+    assert (walk.returncode, walk.stdout) == (1, "")
+    assert "(with turn=3)" in walk.stderr
+
+
+def test_when_the_first_combination_raises_nothing_is_kept(home: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "never.py"
+    mine.write_text(SLOW.replace('print("thinking")', "1 // 0"), encoding="utf-8")
+    done = ma(home, "backtest", "-s", str(mine), "--set", "turn=7,8", "--set", "nap=0,0.001")
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"{mine}:14: IndexError: list index out of range" in done.stderr
+    assert f"{mine}:14: ZeroDivisionError: integer division or modulo by zero (with turn=7 nap=0.0)" in done.stderr
+    assert kept_of(home, "never") == []
+
+
+def test_one_of_a_kind_is_told_in_the_singular(home: Path) -> None:
+    swept = ma(home, "backtest", "AAA", "-s", "sma_cross", "--set", "fast=2,3")
+    assert "2 combinations tried on 1 symbol;" in swept.stderr
+    run = ma(home, "backtest", "AAA", "-s", "sma_cross", "--from", "2013-12-31", "--format", "table").stdout
+    assert "2013-12-31 .. 2013-12-31, 1 session, in sample" in run
+    assert "1 symbol\n" in run
+    walk = ["--walk-forward", "200d/60d", "--set", "fast=2", "--format", "table"]
+    told = " ".join(ma(home, "backtest", "-s", "sma_cross", "--set", "slow=10,20", *walk).stdout.split())
+    assert "embargo 0: 1 window, the best of 2 combinations (2 slow) in each" in told
+    none = ma(home, "backtest", "--known-at", "2014-01-02T00:00:00Z")
+    assert (none.returncode, none.stderr) == (
+        66, "ma: nothing is stored that was known at 2014-01-02T00:00:00+00:00; run: ma fetch SYMBOL\n",
+    )  # fmt: skip
 
 
 @pytest.mark.soak  # all is compiled anew

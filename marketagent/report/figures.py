@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from marketagent import wording
-from marketagent.formats import cell, label
+from marketagent.formats import cell, counted, label
 from marketagent.report.model import Figure, Group, Sheet, Table
 
 _GROUPS = {
@@ -38,10 +38,10 @@ def _facts(record: Mapping[str, Any], judged: str) -> list[Figure]:
     params = " ".join(f"{name}={value}" for name, value in record["params"].items())
     texts = {
         "strategy": f"{record['strategy']} ({params})",
-        "sessions": f"{record['first']} .. {record['last']}, {cell('', record['sessions'])} sessions"
-        + ("" if record["bars"] is None else f", {cell('', record['bars'])} bars of {record['timeframe']}")
+        "sessions": f"{record['first']} .. {record['last']}, {counted(record['sessions'], 'session')}"
+        + ("" if record["bars"] is None else f", {counted(record['bars'], 'bar')} of {record['timeframe']}")
         + f", {judged}",
-        "universe": f"{cell('', record['symbols'])} symbols"
+        "universe": counted(record["symbols"], "symbol")
         + (f", against {record['benchmark']}" if record["benchmark"] else ""),
         "costs": f"{costs}, {shares}",
         "equity": f"{cell('equity', record['equity'])} from {cell('cash', record['cash'])}",

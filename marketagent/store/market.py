@@ -217,7 +217,7 @@ def _nothing(
     more = f" and {len(symbols) - 5} more" if symbols and len(symbols) > 5 else ""
     where = f" from source {source}" if source else ""
     until = f" up to {last}" if last else ""
-    known = f" that were known at {known_at.isoformat()}" if known_at else ""
+    known = f" that {'was' if symbols is None else 'were'} known at {known_at.isoformat()}" if known_at else ""
     what = " ".join(symbols[:5]) if symbols else "SYMBOL"
     if timeframe == DAY:
         return f"{who}{more}{where}{until}{known}; run: ma fetch {what}"
