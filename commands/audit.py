@@ -5,7 +5,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from marketagent import audit, catalog, options, pipe, scoring
+from marketagent import audit, catalog, options, pipe, scoring, show
 from marketagent import home as homes
 from marketagent.config import Settings
 from marketagent.errors import NoData
@@ -54,6 +54,8 @@ def lookahead(
     with catalog.blame(loaded.file, loaded.kind):
         leaks = audit.lookahead(chosen, panel, opinions, rows, SEED)
         corrected = audit.corrected(chosen, panel, opinions, earlier)
+    found = "nothing looks ahead" if not leaks else "it looks ahead"
+    show.say(f"{len(rows)} sessions of {len(panel.symbols)} symbols tried: {found}")
     with pipe.sealed("audit lookahead", format, run=options.new_run(settings), at=settings.now) as out:
         out.follow(given)
         for leak in [*leaks, *corrected]:

@@ -90,7 +90,7 @@ def backtest(
         run,
         metrics.session_returns(run.equity, cash),
         measured,
-        tuple(_notes(run, costs, fill, panel.timeframe, capacity=capacity)),
+        tuple(_notes(run, costs, fill, decisions, capacity=capacity)),
         tuple(_size(other, _paid(other, panel, fill), money, a_year) for money, other in sizes),
         against,
     )
@@ -189,8 +189,12 @@ def benchmark_returns(close: Array, start: int) -> Array:
     return np.where(np.isfinite(change), change, 0.0)
 
 
-def _notes(run: Simulation, costs: Costs, fill: str, timeframe: str, *, capacity: bool) -> list[str]:
+def _notes(run: Simulation, costs: Costs, fill: str, decisions: Decisions, *, capacity: bool) -> list[str]:
     notes = []
+    if decisions.strategy.gross > 1 and decisions.strategy.long_only:
+        notes.append(
+            f"gross {decisions.strategy.gross:g}: longs are bought with the cash there is, nothing is borrowed for more"
+        )
     if capacity and not (costs.participation or costs.impact):
         notes.append(
             "larger accounts trade at the same prices here, whatever the volume: --slippage volume:0.05,sqrt:0.1"
@@ -207,7 +211,7 @@ def _notes(run: Simulation, costs: Costs, fill: str, timeframe: str, *, capacity
         notes.append(f"closed at the last price after {SILENT_SESSIONS} sessions without a bar: {_named(run.closed)}")
     if run.unfilled:
         orders = "1 order was" if run.unfilled == 1 else f"{run.unfilled} orders were"
-        when = "that day" if timeframe == DAY else "at the time"
+        when = "that day" if decisions.panel.timeframe == DAY else "at the time"
         volume = ", or no volume known" if costs.participation or costs.impact else ""
         notes.append(f"{orders} not filled: no bar {when}, or no cash{volume}")
     return notes

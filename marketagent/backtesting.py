@@ -142,7 +142,7 @@ def swept(job: Job, run: str, axes: Sequence[Axis], stops: Stops) -> Swept:
         first=job.first, benchmark=job.benchmark, timeout_s=job.timeout_s,
     )  # fmt: skip
     ended = sweep.work(stops)
-    family = judging.entered(job.home, run, sweep, sweep.sweep.done, job.now, timeout_s=job.timeout_s)
+    family = judging.entered(job.home, run, sweep, sweep.sweep.done.numbers, job.now, timeout_s=job.timeout_s)
     sheet = judging.judged(run, sweep, family)
     best = _best(job, sweep, sheet) if sweep.sweep.done else None
     if best is not None:
@@ -156,13 +156,16 @@ def swept(job: Job, run: str, axes: Sequence[Axis], stops: Stops) -> Swept:
 
 def _best(job: Job, sweep: Sweeping, sheet: Sweep) -> Tried:
     """The combination with the highest Sharpe ratio, traded by the plain engine and doubted; it is not kept once more."""
-    ground, strategy = sweep.sweep.ground, dict(sweep.plan.strategies)[sweep.ranked[0]]
+    ground, strategy = sweep.sweep.ground, sweep.plan.strategies.strategy(int(sweep.ranked[0]))
     with blame(job.loaded.file, job.loaded.kind):
         decisions = decide(strategy, ground.panel, sweep.sweep.opinions)
     result = _traded(job, decisions, ground.start)
     trial = scoring.trial_of(sheet.run, job.loaded, result)
     neighbours = trials.nearby(job.home, trial, timeout_s=job.timeout_s)
-    doubts = scoring.criticised(job.home, neighbours, result, job.terms.cash, job.view, timeout_s=job.timeout_s)
+    doubts = scoring.criticised(
+        job.home, neighbours, result, job.terms.cash, job.view,
+        timeout_s=job.timeout_s, plateau=sweep.plateaus[sweep.ranked[0]],
+    )  # fmt: skip
     record = scoring.backtest_record(
         sheet.run, job.loaded, result, job.terms, job.benchmark, worth=judging.worth(sheet), findings=doubts
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from marketagent.attribution import profit_by_symbol
 from marketagent.backtest import Backtest
-from marketagent.events import CLOSED, FILL
+from marketagent.events import CLOSED, DIVIDEND, FILL, SPLIT
 from marketagent.metrics import LEVEL, SESSIONS
 from marketagent.records import Finding
 from marketagent.timeframes import DAY
@@ -26,6 +26,7 @@ LONGEST_REST = 0.25  # of the sessions, without a position
 MOST_STALE = 0.01  # of the fills
 MOST_VOLUME = 0.05  # of a symbol's volume of the day
 MOST_MISSING = 0.02  # of a symbol's sessions between its first bar and its last
+LARGEST_STEP = 0.6  # of the close before, or its inverse: a split of 2 for 1 that nobody told is 0.5
 LEAST_PLATEAU = 0.5  # of its own Sharpe ratio, by the median of the neighbours
 LEAST_NEIGHBOURS = 3
 FEWEST_NAMES = 3  # of which one can make too much
@@ -39,6 +40,7 @@ class Scene:
 
     `refused` are quarantined rows (symbol -> row of the panel -> reason), `contaminated` the stored opinions by name whose
     author may have known what came after, `neighbours` the Sharpe ratios a bar of trials with nearly the same parameters.
+    Of a sweep's best `plateau` is what ``grid.plateaus`` found, and stands for them.
     """
 
     result: Backtest
@@ -46,6 +48,7 @@ class Scene:
     refused: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     contaminated: Mapping[str, int] = field(default_factory=dict)
     neighbours: Sequence[float] = ()
+    plateau: float | None = None
 
     @property
     def start(self) -> int:
@@ -206,18 +209,46 @@ def large_fills(scene: Scene) -> Iterator[Finding]:
 
 def parameter_spike(scene: Scene) -> Iterator[Finding]:
     """Parameters nearby did much worse."""
+    plateau, who = scene.plateau, "its neighbours in the grid"
+    if plateau is None:
+        plateau, who = _plateau(scene), f"{len(scene.neighbours):,} trials with parameters nearby"
+    if plateau is not None and plateau < LEAST_PLATEAU:
+        yield Finding(
+            code="parameter_spike",
+            text=f"{who} had {plateau:.0%} of its sharpe in the middle",
+            number=plateau,
+            limit=LEAST_PLATEAU,
+        )
+
+
+def _plateau(scene: Scene) -> float | None:
     returns = scene.result.returns
     deviation = float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0
     own = float(np.mean(returns)) / deviation if deviation else 0.0
-    if own <= 0 or len(scene.neighbours) < LEAST_NEIGHBOURS:
-        return
-    plateau = float(np.median(scene.neighbours)) / own
-    if plateau < LEAST_PLATEAU:
+    return float(np.median(scene.neighbours)) / own if own > 0 and len(scene.neighbours) >= LEAST_NEIGHBOURS else None
+
+
+def price_jumps(scene: Scene) -> Iterator[Finding]:
+    """A held symbol's close is so far from the one before that a split may be missing, or the price wrong."""
+    panel, events = scene.result.decisions.panel, scene.result.simulation.events
+    step = 1 + panel.returns[scene.start :]
+    rows, columns = np.nonzero((step < LARGEST_STEP) | (step > 1 / LARGEST_STEP))  # NaN is neither
+    found = []
+    for t, n in zip((rows + scene.start).tolist(), columns.tolist(), strict=True):
+        own = (events.column == n) & (events.row < t) & (events.kind != SPLIT) & (events.kind != DIVIDEND)
+        held = np.sum(events.quantity[own] / panel.split_factor[events.row[own], n])
+        if abs(held) > LEVEL:
+            found.append((abs(np.log1p(panel.returns[t, n])), t, n))
+    if found:
+        _, t, n = max(found)
+        move = float(panel.returns[t, n])
+        bars = "1 close of a held symbol is" if len(found) == 1 else f"{len(found):,} closes of held symbols are"
         yield Finding(
-            code="parameter_spike",
-            text=f"{len(scene.neighbours):,} trials with parameters nearby had {plateau:.0%} of its sharpe in the middle",
-            number=plateau,
-            limit=LEAST_PLATEAU,
+            code="price_jumps",
+            text=f"{bars} far from the one before, without a split or dividend for it: {panel.symbols[n]} {move:+.1%} on"
+            f" {panel.days[t]}",
+            number=1 + move,
+            limit=LARGEST_STEP if move < 0 else 1 / LARGEST_STEP,
         )
 
 
@@ -317,6 +348,7 @@ RULES: tuple[Callable[[Scene], Iterator[Finding]], ...] = (
     stale_fills,
     large_fills,
     parameter_spike,
+    price_jumps,
     data_gaps,
     quarantined,
     survivorship,

@@ -76,8 +76,10 @@ def _number(name: str, value: float) -> str:
         return NONE
     if name in _PERCENT or name.endswith(_RATES):
         return f"{value:.1%}"
-    if name in _MONEY or name == "break_even_bps":
+    if name in _MONEY:
         return f"{value:,.2f}"
+    if name == "break_even_bps":
+        return f"{value:,.1f}"  # it is found to half a percent
     if name in _SCORES or name.endswith("_sharpe"):
         return f"{value:.3f}"
     if isinstance(value, int):

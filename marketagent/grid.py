@@ -4,15 +4,18 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from itertools import product
-from math import isfinite, prod
-from statistics import median
+from math import prod
 from typing import Any
 
+import numpy as np
+
 from marketagent.errors import UsageError
+from marketagent.outcomes import Array, Figures, Numbers
 from marketagent.strategy import Strategy
 
 MOST = 1_000_000  # combinations; more is a typing error
 FEW = 64  # combinations of a grid that nobody has asked for
+_CELLS = 1_000_000  # of neighbours that are looked at at once: 8 MB
 _SIZES = (1, 2, 3, 5, 7)  # how many values a parameter of such a grid can have
 
 
@@ -100,44 +103,52 @@ def combinations(found: Sequence[Axis]) -> Iterator[dict[str, Any]]:
         yield dict(zip((axis.name for axis in found), values, strict=True))
 
 
-def plateaus(found: Sequence[Axis], sharpes: Mapping[int, float | None]) -> dict[int, float | None]:
+def combination(found: Sequence[Axis], number: int) -> dict[str, Any]:
+    """The combination with this number, as ``combinations`` counts them from 0 on."""
+    values: dict[str, Any] = {}
+    for axis in reversed(found):
+        number, place = divmod(number, len(axis.values))
+        values[axis.name] = axis.values[place]
+    return {axis.name: values[axis.name] for axis in found}
+
+
+def plateaus(found: Sequence[Axis], sharpes: Mapping[int, float | None]) -> Figures:
     """How much of each combination's Sharpe ratio its neighbours have: their median over its own.
 
     By the number of the combination. About 1: a plateau, whose best place hardly matters; far below: a spike, that is
     luck more likely than not. Neighbours are one step away along any of the axes. None without any, and where the own
     ratio is not above 0.
     """
-    shape = [len(axis.values) for axis in found]
-    steps = [(-1, 0, 1) if axis.has_neighbours else (0,) for axis in found]
-    return {number: _plateau(number, shape, steps, sharpes) for number in sharpes}
+    known = Figures.of(sharpes)
+    ways = [(-1, 0, 1) if axis.has_neighbours else (0,) for axis in found]
+    steps = np.array([step for step in product(*ways) if any(step)], dtype=np.int64).reshape(-1, len(found))
+    ratios = np.full(len(known), np.nan)
+    if len(steps):
+        shape = np.array([len(axis.values) for axis in found])
+        everywhere = np.full(int(shape.prod()), np.nan)
+        everywhere[known.numbers] = known.array
+        at_once = max(_CELLS // len(steps), 1)
+        for first in range(0, len(known), at_once):
+            part = slice(first, first + at_once)
+            ratios[part] = _around_over_own(known.numbers[part], shape, steps, everywhere)
+    return Figures(known.numbers, ratios)
 
 
-def _plateau(
-    number: int, shape: Sequence[int], steps: Sequence[tuple[int, ...]], sharpes: Mapping[int, float | None]
-) -> float | None:
-    own = sharpes[number]
-    if own is None or not own > 0:
-        return None
-    around = []
-    for step in product(*steps):
-        there = _moved(number, step, shape)
-        sharpe = None if there in (None, number) else sharpes.get(there)
-        if sharpe is not None:
-            around.append(sharpe)
-    ratio = median(around) / own if around else None
-    return ratio if ratio is not None and isfinite(ratio) else None
-
-
-def _moved(number: int, step: Sequence[int], shape: Sequence[int]) -> int | None:
-    """The number of the combination that is `step` away, None beyond the edge."""
-    moved, size = 0, 1
-    for length, by in zip(reversed(shape), reversed(step), strict=True):
-        number, place = divmod(number, length)
-        if not 0 <= place + by < length:
-            return None
-        moved += (place + by) * size
-        size *= length
-    return moved
+def _around_over_own(numbers: Numbers, shape: Numbers, steps: Numbers, everywhere: Array) -> Array:
+    """(M,): the median of what the neighbours of `numbers` (M,) have over their own; NaN where it is none."""
+    sizes = np.append(np.cumprod(shape[:0:-1])[::-1], 1)
+    places = numbers[:, None] // sizes % shape  # (M, K)
+    around = np.full((len(steps), len(numbers)), np.nan)
+    for row, step in zip(around, steps, strict=True):
+        there = places + step
+        inside = ((there >= 0) & (there < shape)).all(axis=1)
+        row[inside] = everywhere[there[inside] @ sizes]
+    around.sort(axis=0)  # NaN comes last
+    count, each = np.count_nonzero(~np.isnan(around), axis=0), np.arange(len(numbers))
+    own = everywhere[numbers]
+    with np.errstate(all="ignore"):  # what comes of infinities, and of numbers near 0, is left out below
+        ratios = (around[(count - 1) // 2, each] + around[count // 2 % len(steps), each]) / 2 / own
+    return np.where((count > 0) & (own > 0) & np.isfinite(ratios), ratios, np.nan)
 
 
 def _values(kind: type[Strategy], name: str, text: str) -> tuple[Any, ...]:

@@ -1,6 +1,5 @@
 """What a sweep's best combination is worth: the ledger of trials, deflation, overfitting, superiority over a benchmark."""
 
-from collections.abc import Iterable
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -9,40 +8,42 @@ from typing import Any
 import numpy as np
 
 from marketagent import luck
+from marketagent.outcomes import Numbers
+from marketagent.panel import Array
 from marketagent.records import Luck, Sweep
 from marketagent.scoring import SEED
 from marketagent.store.trials import Trial, record
 from marketagent.sweeping import Sweeping
 
 
-def entered(
-    home: Path, run: str, swept: Sweeping, numbers: Iterable[int], now: datetime, *, timeout_s: float
-) -> list[float]:
+def entered(home: Path, run: str, swept: Sweeping, numbers: Numbers, now: datetime, *, timeout_s: float) -> Array:
     """Write the combinations with these `numbers` down as trials; returns the Sharpe ratios a bar of all of their family."""
-    by_number, ground = dict(swept.plan.strategies), swept.sweep.ground
+    if not len(numbers):
+        return np.empty(0)
+    strategies, ground = swept.plan.strategies, swept.sweep.ground
     first, last = str(ground.panel.days[ground.start]), str(ground.panel.days[-1])
-    tried = [
+    tried = (
         Trial(
             run=run,
             strategy=swept.loaded.name,
             strategy_hash=swept.loaded.hash,
-            params=by_number[number].params(),
+            params=strategies.strategy(number).params(),
             symbols=ground.panel.symbols,
             timeframe=ground.panel.timeframe,
             first=first,
             last=last,
             moments=swept.tally.moments(number),
         )
-        for number in sorted(numbers)
-    ]
-    return record(home, tried, now, timeout_s=timeout_s) if tried else []
+        for number in map(int, numbers)
+    )
+    return record(home, tried, now, timeout_s=timeout_s)
 
 
-def judged(run: str, swept: Sweeping, family: list[float]) -> Sweep:
+def judged(run: str, swept: Sweeping, family: Array) -> Sweep:
     """The record of a sweep: what was tried, what was best, and what is left of that after all `family` trials."""
-    ground, done, ranked = swept.sweep.ground, swept.sweep.done, swept.ranked
-    by_number, by_luck = dict(swept.plan.strategies), luck.hurdle(family)
-    best = swept.tally.moments(ranked[0]) if ranked else None
+    ground, done, by_luck = swept.sweep.ground, swept.sweep.done, luck.hurdle(family)
+    first = int(swept.ranked[0]) if done else None
+    best = None if first is None else swept.tally.moments(first)
     return Sweep(
         run=run,
         strategy=swept.loaded.name,
@@ -56,8 +57,8 @@ def judged(run: str, swept: Sweeping, family: list[float]) -> Sweep:
         first=str(ground.panel.days[ground.start]),
         last=str(ground.panel.days[-1]),
         timeframe=ground.panel.timeframe,
-        best=swept.varied(by_number[ranked[0]].params()) if ranked else {},
-        sharpe=done[ranked[0]]["sharpe"] if ranked else None,
+        best={} if first is None else swept.varied(swept.plan.strategies.strategy(first).params()),
+        sharpe=None if first is None else done[first]["sharpe"],
         trials=len(family),
         best_by_luck=by_luck * swept.a_year**0.5,
         probabilistic_sharpe=None if best is None else luck.probabilistic_sharpe(best, 0.0),
@@ -82,7 +83,7 @@ def _over_all(swept: Sweeping) -> dict[str, Any]:
     overfitting = import_module("marketagent.robustness.overfitting").overfitting
     superiority = import_module("marketagent.robustness.superiority").superiority
     tally = swept.tally
-    rows = np.sort([tally.place[number] for number in swept.sweep.done]).astype(np.int64)
+    rows = tally.rows(swept.sweep.done.numbers)
     sums, squares = (
         (tally.sums, tally.squares) if len(rows) == len(tally.sums) else (tally.sums[rows], tally.squares[rows])
     )

@@ -70,7 +70,8 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Chance:
-    """Of so many `runs` of random entries: the middle annual Sharpe ratio, and `p`, the share that did at least as well."""
+    """Of so many `runs` of random entries: the middle annual Sharpe ratio, and `p`, the share of them and the run
+    itself that did at least as well."""
 
     runs: int
     sharpe: float
@@ -92,13 +93,13 @@ def moments(returns: Array) -> Moments:
     )
 
 
-def judged(run: Moments, sharpes: Sequence[float]) -> Judged:
+def judged(run: Moments, sharpes: Sequence[float] | Array) -> Judged:
     """`run` among the `sharpes` (per bar) of all trials of its family, of which it is one."""
     by_luck = hurdle(sharpes)
     return Judged(len(sharpes), by_luck, probabilistic_sharpe(run, 0.0), probabilistic_sharpe(run, by_luck))
 
 
-def hurdle(sharpes: Sequence[float]) -> float:
+def hurdle(sharpes: Sequence[float] | Array) -> float:
     """What the best of a family's trials would reach without skill, from the `sharpes` (per bar) of all of them.
 
     They are as far apart as those are that differ: a sweep over what changes nothing must not bring the bar down.

@@ -24,7 +24,10 @@ _LEAST_SAMPLES = 100
 
 Symbols = Annotated[
     list[str] | None,
-    typer.Argument(help="Tickers, @watchlist or @file.txt; without any, those on stdin.", show_default=False),
+    typer.Argument(
+        help="Tickers, @watchlist or @file.txt; without any, those on stdin, else all that are stored.",
+        show_default=False,
+    ),
 ]
 Format = Annotated[
     pipe.Format,
@@ -43,7 +46,10 @@ KnownAt = Annotated[
 ]
 Costs = Annotated[
     str | None,
-    typer.Option("--costs", help="none, bps:X, ibkr-fixed, ibkr-tiered, alpaca, or one of [fees]; @DATE: as then."),
+    typer.Option(
+        "--costs",
+        help="none, bps:X, ibkr-fixed, ibkr-tiered, alpaca, or a name of your own under fees; @DATE: as then.",
+    ),
 ]
 Slippage = Annotated[float | None, typer.Option("--slippage-bps", help="Price moved against each order, in bps.")]
 SlippageModel = Annotated[

@@ -57,7 +57,7 @@ def of_sweep(
 ) -> None:
     """Write the page of the best combination, whose run came to `result`, with the surface of all."""
     shown = {**asdict(best), "judged": _CHOSEN}
-    grid = surface.Grid(sweep.axes, sweep.sharpes, sweep.plateaus, sweep.ranked[0])
+    grid = surface.Grid(sweep.axes, sweep.sharpes, sweep.plateaus, int(sweep.ranked[0]))
     made = _page(home, shown, result, missing, now, timeout_s=timeout_s)
     first = surface.sweep(grid, list(sweep.best(sheet, BEST)), study.verdict(asdict(sheet)))
     where.put(page(replace(made, sections=[first, *made.sections])))

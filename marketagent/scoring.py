@@ -236,7 +236,7 @@ def trial_of(run: str, loaded: Loaded, result: Backtest) -> Trial:
 
 
 def judged_luck(
-    trial: Trial, family: Sequence[float], result: Backtest, samples: int, chance: luck.Chance | None = None
+    trial: Trial, family: Sequence[float] | Array, result: Backtest, samples: int, chance: luck.Chance | None = None
 ) -> Luck:
     """What the Sharpe ratio of a run is worth among those of its `family`, its own included.
 
@@ -260,11 +260,18 @@ def judged_luck(
 
 
 def criticised(
-    home: Path, neighbours: Sequence[float], result: Backtest, cash: float, view: View, *, timeout_s: float
+    home: Path,
+    neighbours: Sequence[float],
+    result: Backtest,
+    cash: float,
+    view: View,
+    *,
+    timeout_s: float,
+    plateau: float | None = None,
 ) -> list[Finding]:
     """What the critic has to say about a run, after a look at what the store knows beside it.
 
-    `neighbours` are the Sharpe ratios a bar of trials with nearly the same parameters.
+    `neighbours` are the Sharpe ratios a bar of trials with nearly the same parameters, or, of a sweep's best, `plateau`.
     """
     decisions, panel = result.decisions, result.decisions.panel
     first = result.simulation.sessions[0].astype("datetime64[D]").astype(date)
@@ -276,6 +283,7 @@ def criticised(
             refused=read_quarantined(home, panel, known_at=view.known_at, timeout_s=timeout_s),
             contaminated=contaminated(home, panel, first, timeout_s=timeout_s) if speaks else {},
             neighbours=neighbours,
+            plateau=plateau,
         )
     )
 

@@ -41,7 +41,7 @@ class Strategy:
     rebalance: str = param("bar", choices=SCHEDULES, help="which bars decide: every one, or the first of each")
     sizing: str = param("equal", choices=METHODS, help="how the chosen symbols share the account")
     top_k: int = param(5, 1, 1000, "symbols held when sizing is top_k")
-    gross: float = param(1.0, 0.0, 2.0, "share of equity invested when anything is chosen")
+    gross: float = param(1.0, 0.0, 2.0, "share of equity invested when anything is chosen; longs never beyond the cash")
     max_weight: float = param(1.0, 0.0, 1.0, "largest share of equity in one symbol")
     long_only: bool = param(True, help="a sell ends a position; false: it opens a short one")
     band: float = param(0.0, 0.0, 1.0, "a position this near to its target, as a fraction of it, is left alone")

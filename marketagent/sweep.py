@@ -5,13 +5,14 @@ computed once for each distinct window, and what is computed from those is run a
 the compiled simulation plays them. All cores work, each at a combination of its own, and only its metrics are kept.
 """
 
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Condition, Event
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -19,24 +20,49 @@ from marketagent.costs import Costs
 from marketagent.decision import BadStrategy, decide, signals_of
 from marketagent.deferred import Deferred, Memo, remembering
 from marketagent.errors import UsageError
-from marketagent.grid import Axis, combinations
+from marketagent.grid import Axis, combination, combinations
 from marketagent.indicators import sma
+from marketagent.outcomes import Metrics, Numbers, Outcomes
 from marketagent.panel import Array, Panel, empty
 from marketagent.program import computed
 from marketagent.replay import Ground, Spoken
 from marketagent.signals import Signal
 from marketagent.strategy import Opinions, Strategy
 
-Metrics = dict[str, float | None]
 _TURN_S = 0.2  # how often the one who waits is told how far it is
 _FIELDS = ("open", "high", "low", "close", "volume", "returns")
+
+
+class Combined(Sequence[tuple[int, Strategy]]):
+    """Combinations of `axes` by their `numbers` in the grid (ascending), each made when it is asked for: a million made
+    at once would be a gigabyte."""
+
+    def __init__(self, kind: type[Strategy], axes: Sequence[Axis], numbers: Numbers) -> None:
+        self.numbers, self._kind, self._axes = numbers, kind, axes
+
+    def strategy(self, number: int) -> Strategy:
+        """The one with this number."""
+        return self._kind(**combination(self._axes, number))
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[int, Strategy]: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Combined": ...
+    def __getitem__(self, place: int | slice) -> "tuple[int, Strategy] | Combined":
+        if isinstance(place, slice):
+            return Combined(self._kind, self._axes, self.numbers[place])
+        number = int(self.numbers[place])
+        return number, self.strategy(number)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
 
 
 @dataclass(frozen=True)
 class Plan:
     """The combinations that the strategy takes, each with its number in the grid, and how many it `refused`."""
 
-    strategies: list[tuple[int, Strategy]]
+    strategies: Combined
     refused: int
 
 
@@ -45,18 +71,20 @@ def plan(kind: type[Strategy], axes: Sequence[Axis]) -> Plan:
 
     Raises UsageError, the strategy's own, if none is left.
     """
-    taken: list[tuple[int, Strategy]] = []
+    taken = array("q")
     refusal: UsageError | None = None
     total = 0
     for number, values in enumerate(combinations(axes)):
         total += 1
         try:
-            taken.append((number, kind(**values)))
+            kind(**values)
         except UsageError as error:  # each value is in its range (see grid.axes): they do not go together
             refusal = error
+        else:
+            taken.append(number)
     if refusal is not None and not taken:
         raise refusal
-    return Plan(taken, total - len(taken))
+    return Plan(Combined(kind, axes, np.array(taken, dtype=np.int64)), total - len(taken))
 
 
 class Sweep:
@@ -71,7 +99,7 @@ class Sweep:
         self._watch = watch
         self.ground = replace(ground, panel=ground.panel.locked())
         self.opinions = opinions or {}
-        self.done: dict[int, Metrics] = {}
+        self.done = Outcomes()
         self._memo = Memo(_known(self.ground.panel))
         self.failed: tuple[int, BaseException] | None = None  # the first combination that raised, and what
         self.given_up = False  # whether a second interruption has left workers alone that may never end
@@ -84,17 +112,17 @@ class Sweep:
 
         An interruption, or a strategy's own exception, ends it once the workers have finished what they are at.
         """
-        left = [(number, strategy) for number, strategy in strategies if number not in self.done]
-        if not left:
+        if not strategies:
             return
         self.failed = None
         if not self.done:
-            with self._noting(left[0][0]):
-                self._settle(left[0][1])
-        shared, stop = iter(left), Event()
+            number, strategy = strategies[0]
+            with self._noting(number):
+                self._settle(strategy)
+        shared, stop = iter(range(len(strategies))), Event()
         pool = ThreadPoolExecutor(workers)
         try:
-            working = [pool.submit(self._work, shared, stop) for _ in range(workers)]
+            working = [pool.submit(self._work, strategies, shared, stop) for _ in range(workers)]
             self._await(working, tell)
         finally:
             self._halt(stop)
@@ -144,8 +172,11 @@ class Sweep:
         with remembering(memo):
             return signals_of(strategy, self.ground.panel, self.opinions)
 
-    def _work(self, shared: Iterator[tuple[int, Strategy]], stop: Event) -> None:
-        for number, strategy in shared:  # one `next` at a time: an iterator over a list is safe between threads
+    def _work(self, strategies: Sequence[tuple[int, Strategy]], shared: Iterator[int], stop: Event) -> None:
+        for place in shared:  # one `next` at a time: an iterator over a range is safe between threads
+            number, strategy = strategies[place]
+            if number in self.done:
+                continue
             with self._turn:
                 if stop.is_set():
                     return
@@ -155,7 +186,7 @@ class Sweep:
                     found = self.metrics(strategy, self._watch and partial(self._watch, number))
                 with self._turn:
                     if not self.given_up:  # else what is done is being counted
-                        self.done[number] = found
+                        self.done.put(number, found)
             finally:
                 with self._turn:
                     self._playing -= 1

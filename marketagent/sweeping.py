@@ -23,6 +23,7 @@ from marketagent.formats import counted
 from marketagent.grid import Axis
 from marketagent.metrics import SESSIONS
 from marketagent.orders import FRACTIONAL
+from marketagent.outcomes import Figures, Numbers
 from marketagent.panel import Array, Panel
 from marketagent.process import Stops, Terminated, abandon
 from marketagent.records import Sweep as SweepRecord
@@ -103,7 +104,7 @@ class Sweeping:
     def _named(self, failure: MarketAgentError) -> MarketAgentError:
         """`failure` with the combination that it is of."""
         if self.sweep.failed is not None and self.swept:
-            values = self.varied(dict(self.plan.strategies)[self.sweep.failed[0]].params())
+            values = self.varied(self.plan.strategies.strategy(self.sweep.failed[0]).params())
             failure.args = (f"{failure} (with {' '.join(f'{name}={value}' for name, value in values.items())})",)
         return failure
 
@@ -118,6 +119,7 @@ class Sweeping:
             swept={axis.name: axis.values for axis in self.axes if axis.name in self.swept},
             combinations=self.combinations,
             refused=self.plan.refused,
+            done=len(self.sweep.done),
             symbols=panel.symbols,
             first=str(panel.days[ground.start]),
             last=str(panel.days[-1]),
@@ -130,25 +132,27 @@ class Sweeping:
             data_hash=data_hash(panel),
             record=asdict(sheet),
         )
-        by_number = dict(self.plan.strategies)
-        trials = [
-            (number, {"params": self.varied(by_number[number].params()), **metrics, "plateau": self.plateaus[number]})
-            for number, metrics in sorted(self.sweep.done.items())
-        ]
-        write_sweep(home, row, trials, now, timeout_s=timeout_s)
+        write_sweep(home, row, self._rows(), now, timeout_s=timeout_s)
+
+    def _rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Of each combination that is done its number, swept parameters and metrics; made one by one, as they are stored."""
+        plateaus = iter(self.plateaus.array.tolist())
+        for (number, metrics), plateau in zip(self.sweep.done.items(), plateaus, strict=True):
+            params = self.varied(self.plan.strategies.strategy(number).params())
+            yield number, {"params": params, **metrics, "plateau": None if plateau != plateau else plateau}
 
     def best(self, sheet: SweepRecord, most: int) -> Iterator[Trial]:
         """The trials with the highest Sharpe ratios, the first of equal ones first; those without one come last."""
-        by_number, panel = dict(self.plan.strategies), self.sweep.ground.panel
+        strategies, panel = self.plan.strategies, self.sweep.ground.panel
         by_luck = sheet.best_by_luck / self.a_year**0.5
-        for rank, number in enumerate(self.ranked[:most], start=1):
+        for rank, number in enumerate(map(int, self.ranked[:most]), start=1):
             metrics: dict[str, Any] = dict(self.sweep.done[number])
             yield Trial(
                 run=sheet.run,
                 rank=rank,
                 strategy=self.loaded.name,
                 strategy_hash=self.loaded.hash,
-                params=by_number[number].params(),
+                params=strategies.strategy(number).params(),
                 swept=self.swept,
                 symbols=len(panel.symbols),
                 first=str(panel.days[self.sweep.ground.start]),
@@ -189,18 +193,19 @@ class Sweeping:
         return SESSIONS * bars_a_session(self.sweep.ground.panel.timeframe)
 
     @property
-    def sharpes(self) -> dict[int, float | None]:
+    def sharpes(self) -> Figures:
         """By the number of each combination that is done."""
-        return {number: metrics["sharpe"] for number, metrics in self.sweep.done.items()}
+        return self.sweep.done.figures("sharpe")
 
     @cached_property
-    def plateaus(self) -> dict[int, float | None]:
+    def plateaus(self) -> Figures:
         return grid.plateaus(self.axes, self.sharpes)
 
     @cached_property
-    def ranked(self) -> list[int]:
-        """The numbers of what is done, the highest Sharpe ratio first."""
-        return sorted(self.sweep.done, key=lambda number: (_last(self.sweep.done[number]["sharpe"]), number))
+    def ranked(self) -> Numbers:
+        """The numbers of what is done, the highest Sharpe ratio first, of equal ones the first; those without one last."""
+        sharpes = self.sharpes
+        return sharpes.numbers[np.argsort(-sharpes.array, kind="stable")]  # NaN comes last
 
     def varied(self, params: dict[str, Any]) -> dict[str, Any]:
         return {name: params[name] for name in self.swept}
@@ -229,7 +234,7 @@ def prepared(
     with blame(loaded.file, loaded.kind):
         plan = sweeps.plan(loaded.kind, axes)
     played_on = replay.Ground(panel, terms.costs, terms.cash, start, terms.fill, terms.steps)
-    numbers, bars = [number for number, _ in plan.strategies], len(panel.sessions) - start
+    numbers, bars = plan.strategies.numbers, len(panel.sessions) - start
     tally = tallies.Tally(numbers, tallies.even_edges(bars, len(numbers)) if edges is None else edges, terms.cash)
     close = read_benchmark(home, panel, benchmark, view, timeout_s=timeout_s)
     compared = None
@@ -263,10 +268,6 @@ def _compiled(home: Path) -> tuple[Any, Any, Any]:
     finally:
         notice.cancel()
     return sweeps, import_module("marketagent.replay"), import_module("marketagent.robustness.tally")
-
-
-def _last(value: float | None) -> float:
-    return float("inf") if value is None else -value
 
 
 def _duration(seconds: float) -> str:

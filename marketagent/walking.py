@@ -16,6 +16,7 @@ from marketagent.decision import Decisions, decide
 from marketagent.errors import UsageError
 from marketagent.formats import counted
 from marketagent.grid import Axis
+from marketagent.outcomes import Numbers
 from marketagent.panel import Panel
 from marketagent.records import Backtest as BacktestRecord
 from marketagent.records import Fold as FoldRecord
@@ -50,9 +51,9 @@ class Walked:
         return self.folds[0].test[0]
 
     @property
-    def numbers(self) -> list[int]:
+    def numbers(self) -> Numbers:
         """Those of all combinations."""
-        return [number for number, _ in self.swept.plan.strategies]
+        return self.swept.plan.strategies.numbers
 
     def trial(self, trial: Trial) -> Trial:
         """`trial`, the one of the whole run, with the parameters that tell it from another walk-forward."""
@@ -81,7 +82,7 @@ class Walked:
 
     def records(self, run: str, result: Backtest) -> list[FoldRecord]:
         """Each window, and what its decisions earned in `result`, the backtest of all decisions."""
-        days, by_number, a_year = self.decisions.panel.days, dict(self.swept.plan.strategies), self.swept.a_year
+        days, strategies, a_year = self.decisions.panel.days, self.swept.plan.strategies, self.swept.a_year
         found = []
         for k, (fold, number) in enumerate(zip(self.folds, self.chosen, strict=True)):
             returns = result.returns[self._earned(k, fold)]
@@ -94,7 +95,7 @@ class Walked:
                     train_last=str(days[fold.train[-1][1] - 1]),
                     first=str(days[fold.test[0]]),
                     last=str(days[fold.test[1] - 1]),
-                    params=by_number[number].params(),
+                    params=strategies.strategy(number).params(),
                     swept=self.swept.swept,
                     combinations=len(self.numbers),
                     in_sample_sharpe=self.sharpes[k] * a_year**0.5,
@@ -169,10 +170,10 @@ def walked(
     if ended := swept.work():
         raise ended
     chosen, sharpes = _choices(swept, folds, start)
-    by_number, sweep = dict(swept.plan.strategies), swept.sweep
+    strategies, sweep = swept.plan.strategies, swept.sweep
     with blame(loaded.file, loaded.kind):
         decisions = walk.stitched(
-            sweep.ground.panel, folds, chosen, lambda number: decide(by_number[number], panel, sweep.opinions)
+            sweep.ground.panel, folds, chosen, lambda number: decide(strategies.strategy(number), panel, sweep.opinions)
         )
     return Walked(asked, swept, folds, chosen, sharpes, decisions)
 
@@ -180,12 +181,11 @@ def walked(
 def _choices(swept: Sweeping, folds: Sequence[Fold], start: int) -> tuple[list[int], list[float]]:
     """For each fold the number of the combination that is best in training, and its Sharpe ratio a bar there."""
     tally = swept.tally
-    numbers = list(tally.place)
     chosen, found = [], []
     for fold in folds:
         blocks = fold.blocks(tally.edges, start)
         sharpes = tally.sharpes(blocks)
         best = walk.best_of(sharpes, tally.squares @ blocks.astype(np.float64))
-        chosen.append(numbers[best])
+        chosen.append(int(tally.numbers[best]))
         found.append(float(sharpes[best]))
     return chosen, found

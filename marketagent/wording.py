@@ -31,9 +31,9 @@ def luck(judged: Mapping[str, Any], where: str = "in sample") -> str:
         words += f"\n95 % of {judged['samples']:,} bootstrap samples: sharpe {sharpe}, cagr {cagr}"
     if judged.get("null_runs"):
         words += (
-            f"\nof {counted(judged['null_runs'], 'run')} of random entries {judged['null_p']:.1%} did at least as well"
+            f"\nagainst {counted(judged['null_runs'], 'run')} of random entries p {judged['null_p']:.3f}: the share of them and"
+            f" itself that did at least as well; their middle sharpe is {judged['null_sharpe']:.2f}"
         )
-        words += f" (p); their middle sharpe is {judged['null_sharpe']:.2f}"
     return f"{words}\n"
 
 

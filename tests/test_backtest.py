@@ -100,6 +100,14 @@ def test_fills_at_the_close_of_the_decision_are_marked() -> None:
     assert result.notes == ("fills at the close they were decided on: not tradable, for comparison only",)
 
 
+def test_what_is_not_borrowed_is_noted() -> None:
+    panel = panel_of([10, 10, 10])
+    double = decide(Told(gross=2.0), panel, {"told": Signal(np.array([[1.0], [NAN], [NAN]]))})
+    result = backtest(double, NONE, 1000.0)
+    assert result.simulation.shares.tolist() == [100]
+    assert result.notes == ("gross 2: longs are bought with the cash there is, nothing is borrowed for more",)
+
+
 def test_what_is_lent_for_nothing_is_noted() -> None:
     short = decide(Told(long_only=False), panel_of([10, 10, 10]), {"told": Signal(np.array([[-1.0], [NAN], [NAN]]))})
     said = "shares were sold short and nothing was charged for borrowing them: --borrow-rate"

@@ -98,7 +98,7 @@ def one_day() -> Scene:
 
 def flat_stretch() -> Scene:
     panel = market()
-    back = np.where(np.arange(LENGTH) < 150, 1.0, 0.35)[:, None]
+    back = np.exp(np.clip(np.arange(LENGTH) - 150, 0, 40) * np.log(0.35) / 40)[:, None]
     raw = replace(panel.raw, **{name: getattr(panel.raw, name) * back for name in ("open", "high", "low", "close")})
     return Scene(run_of(replace(panel, raw=raw), rotation()), CASH)
 
@@ -136,6 +136,13 @@ def parameter_spike() -> Scene:
     return Scene(result, CASH, neighbours=[0.3 * own, -own, 0.45 * own])
 
 
+def price_jumps() -> Scene:
+    panel = market(5)
+    half = np.where((np.arange(LENGTH) >= 30)[:, None] & (np.arange(WIDTH) == 0), 0.5, 1.0)  # a split that nobody told
+    raw = replace(panel.raw, **{name: getattr(panel.raw, name) * half for name in ("open", "high", "low", "close")})
+    return Scene(run_of(replace(panel, raw=raw), rotation()), CASH)
+
+
 def data_gaps() -> Scene:
     panel = market()
     raw = {name: getattr(panel.raw, name).copy() for name in vars(panel.raw)}
@@ -170,6 +177,7 @@ CASES: dict[str, tuple[Callable[[], Scene], str, float]] = {
     "stale_fills": (stale_fills, "of 2", 0.01),
     "large_fills": (large_fills, "more than 5% of a day's volume", 0.05),
     "parameter_spike": (parameter_spike, "3 trials with parameters nearby had 30% of its sharpe", 0.3),
+    "price_jumps": (price_jumps, "1 close of a held symbol is far from the one before", 0.45),
     "data_gaps": (data_gaps, "1 of 8 symbols lack more than 2% of their sessions; S02 lacks 15 of 600", 15 / 600),
     "quarantined": (quarantined, "1 bar was refused and is missing", 1),
     "survivorship": (survivorship, "all 800 symbols still trade after 2.4 years, where at least 38 would be gone", 0),
@@ -224,6 +232,23 @@ def test_two_of_hundreds_that_are_gone_do_not_silence_the_survivors(gone: int, s
     told = {found.code: found.text for found in findings(Scene(run_of(dying, value, cash=50e6), 50e6))}
     assert ("survivorship" in told) == speaks
     assert not speaks or "only 2 of 800 symbols are gone after 2.4 years, where at least 38" in told["survivorship"]
+
+
+def test_a_jump_is_none_where_a_split_explains_it_or_nobody_held_the_symbol() -> None:
+    scene = price_jumps()
+    panel = scene.result.decisions.panel
+    split = panel.split.copy()
+    split[30, 0] = 2.0
+    assert "price_jumps" not in codes(Scene(run_of(replace(panel, split=split), rotation()), CASH))
+    alone = rotation()
+    alone[:, 0] = -1.0
+    assert "price_jumps" not in codes(Scene(run_of(panel, alone), CASH))
+
+
+def test_the_neighbours_of_a_sweeps_best_are_those_of_its_grid() -> None:
+    result = run_of(market(), rotation())
+    assert codes(Scene(result, CASH, plateau=0.4)) == ["parameter_spike"]
+    assert codes(Scene(result, CASH, neighbours=[0.0, 0.0, 0.0], plateau=0.9)) == []
 
 
 def test_a_fill_at_a_bar_that_repeats_the_close_before_is_stale() -> None:

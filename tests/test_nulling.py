@@ -140,7 +140,7 @@ def test_the_line_of_luck_says_how_many_random_runs_did_as_well(home: Path) -> N
     worth: dict[str, Any] = json.loads(done.stdout.splitlines()[1])["luck"]
     assert worth["null_runs"] == 40
     assert 0 < worth["null_p"] <= 1
-    assert f"of 40 runs of random entries {worth['null_p']:.1%} did at least as well (p)" in (
+    assert f"against 40 runs of random entries p {worth['null_p']:.3f}: the share" in (
         ma(home, *words, "--null", "40", "--format", "table").stdout
     )
     assert json.loads(ma(home, *words).stdout.splitlines()[1])["luck"]["null_p"] is None

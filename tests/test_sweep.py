@@ -162,7 +162,7 @@ def test_an_interrupted_sweep_keeps_what_is_done() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sweep.run(strategies * 3, workers=2, tell=interrupt)
+        sweep.run([*strategies] * 3, workers=2, tell=interrupt)
     kept = dict(sweep.done)
     assert kept
     assert threading.active_count() == 1

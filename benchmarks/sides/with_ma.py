@@ -6,6 +6,7 @@ is a dozen more simulations. ``one_asset_kernel`` is the same decisions, simulat
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -61,7 +62,7 @@ def sweep_shared(data: SimpleNamespace) -> dict[str, Any]:
     return {"equity": [done[number]["equity"] for number, _ in plan]}
 
 
-def swept(panel: Panel, data: SimpleNamespace, plan: list[tuple[int, Strategy]]) -> dict[int, Any]:
+def swept(panel: Panel, data: SimpleNamespace, plan: list[tuple[int, Strategy]]) -> Mapping[int, Any]:
     work = Sweep(Ground(panel, costs_of(data), data.cash))
     work.run(plan, workers=len(os.sched_getaffinity(0)))
     return work.done

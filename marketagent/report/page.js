@@ -61,14 +61,25 @@
     if (of.form === "date") return { ...made, type: "date" };
     if (of.form === "category") return { ...made, type: "category" };
     if (of.form === "share") return { ...made, type: "linear", tickformat: ".0%" };
-    if (of.form === "log") return { ...made, type: "log", tickformat: "~s", dtick: ratio(values) < 20 ? "D1" : 1 };
+    if (of.form === "log") return { ...made, type: "log", tickformat: "~s", tickmode: "array", tickvals: rungs(values) };
     return of.at.length
       ? { ...made, type: "linear", tickvals: of.at, ticktext: of.texts, zeroline: false }
       : { ...made, type: "linear", tickformat: Math.max(...values.map(Math.abs), 0) >= 10000 ? "~s" : "" };
   }
 
-  function ratio(values) {
-    return values.length ? Math.max(...values) / Math.min(...values) : 1;
+  // Round numbers within the values, at least three if there are some: every decade, or finer within it.
+  function rungs(values) {
+    const known = values.filter((v) => v > 0);
+    const low = Math.min(...known), high = Math.max(...known);
+    let found = [];
+    for (const parts of [[1], [1, 2, 5], [1, 1.5, 2, 3, 5, 7], [1, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 7, 8, 9]]) {
+      found = [];
+      for (let decade = Math.floor(Math.log10(low)); decade <= Math.log10(high); decade++)
+        for (const part of parts) found.push(Number((part * 10 ** decade).toPrecision(3)));
+      found = found.filter((v) => v >= low && v <= high);
+      if (found.length >= 3) break;
+    }
+    return found;
   }
 
   function layout(chart, c, x, y) {

@@ -22,7 +22,7 @@ _MEANINGS = {
     "cagr_high": "cagr to",
     "null_runs": "runs of random entries",
     "null_sharpe": "their middle sharpe",
-    "null_p": "share of them that did at least as well",
+    "null_p": "share of them and itself that did at least as well",
 }
 
 

@@ -23,12 +23,12 @@ class Tally:
     """Sums over blocks (B) for each of the combinations (M): `sums` and `squares` of its returns, both (M, B).
 
     `edges` (B + 1) are the bars at which blocks begin, the first 0, the last how many bars there are; `numbers` those
-    of the combinations in the grid, the order of the rows. A row is there once its equity has been watched.
+    of the combinations in the grid, ascending, the order of the rows. A row is there once its equity has been watched.
     """
 
-    def __init__(self, numbers: Sequence[int], edges: NDArray[np.int64], cash: float) -> None:
+    def __init__(self, numbers: Sequence[int] | NDArray[np.int64], edges: NDArray[np.int64], cash: float) -> None:
         self.edges, self._cash = edges, float(cash)
-        self.place = {number: row for row, number in enumerate(numbers)}
+        self.numbers = np.asarray(numbers, dtype=np.int64)
         self.sums, self.squares = (np.zeros((len(numbers), len(edges) - 1)) for _ in range(2))
         self._tails = np.zeros((len(numbers), 2))  # sums of the third and fourth powers over all blocks
 
@@ -36,7 +36,7 @@ class Tally:
         """Take the `equity` (T,) of one combination; several threads may."""
         sums = np.empty((len(self.edges) - 1, 4))
         power_sums(equity, self._cash, self.edges, sums)
-        row = self.place[number]
+        row = self._row(number)
         self.sums[row], self.squares[row] = sums[:, 0], sums[:, 1]
         self._tails[row] = sums[:, 2:].sum(axis=0)
 
@@ -47,7 +47,7 @@ class Tally:
 
     def moments(self, number: int) -> Moments:
         """Those of all returns of a combination, as ``luck.moments`` has them."""
-        row, count = self.place[number], int(self.edges[-1])
+        row, count = self._row(number), int(self.edges[-1])
         if count < 2:
             return Moments(count, float(self.sums[row].sum()), 0.0, 0.0, 3.0)
         first, second = self.sums[row].sum() / count, self.squares[row].sum() / count
@@ -60,6 +60,13 @@ class Tally:
         return Moments(
             count, float(first), float(np.sqrt(variance * count / (count - 1))), float(skew), float(kurtosis)
         )
+
+    def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(M,): where the combinations with these `numbers` are."""
+        return np.searchsorted(self.numbers, numbers)
+
+    def _row(self, number: int) -> int:
+        return int(np.searchsorted(self.numbers, number))
 
     def sharpes(self, blocks: NDArray[np.bool_]) -> Array:
         """(M,): Sharpe ratios a bar over the `blocks` (B,) that are true; 0 where returns never differ."""

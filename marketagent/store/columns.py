@@ -1,8 +1,9 @@
 """Rows given as columns in arrays: into a table without a text in between, which takes a fifth of the time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ class Coded:
     names: Sequence[str]
     codes: NDArray[np.int64]
 
+
+_AT_ONCE = 5_000  # rows whose columns travel as text are of one statement
+_Row = TypeVar("_Row")
 
 Columns = Mapping[str, tuple[str, NDArray[Any] | Coded]]  # name -> (SQL type, values)
 
@@ -34,6 +38,13 @@ def insert(con: Connection, table: str, columns: Columns) -> None:
     texts = {name: list(values.names) for name, (_, values) in columns.items() if isinstance(values, Coded)}
     with con.view("arrays", {name: _plain(name, values) for name, (_, values) in columns.items()}):
         con.execute(f"INSERT INTO {table} ({names}) SELECT {taken} FROM arrays", texts or None)
+
+
+def batches(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
+    """`rows` in lists of as many as one statement should insert: a million at once would be gigabytes of text."""
+    left = iter(rows)
+    while batch := list(islice(left, _AT_ONCE)):
+        yield batch
 
 
 def _plain(name: str, values: NDArray[Any] | Coded) -> NDArray[Any]:

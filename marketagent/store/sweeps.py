@@ -1,17 +1,17 @@
 """Sweeps in runs.duckdb: what was tried, and how each combination did."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from marketagent.store.columns import batches
 from marketagent.store.database import opened
 from marketagent.store.runs import RUNS
 
 _METRICS = ("equity", "total_return", "cagr", "sharpe", "max_drawdown", "trades", "turnover", "plateau")
-_AT_ONCE = 50_000  # trials in one statement: its columns travel as text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,7 @@ class Swept:
     swept: Mapping[str, Sequence[Any]]
     combinations: int
     refused: int
+    done: int
     symbols: Sequence[str]
     first: str
     last: str
@@ -39,22 +40,21 @@ class Swept:
 
 
 def write_sweep(
-    home: Path, sweep: Swept, trials: Sequence[tuple[int, Mapping[str, Any]]], now: datetime, *, timeout_s: float
+    home: Path, sweep: Swept, trials: Iterable[tuple[int, Mapping[str, Any]]], now: datetime, *, timeout_s: float
 ) -> None:
-    """Keep a sweep and its `trials`: number in the grid, then parameters (``params``) and metrics by name."""
+    """Keep a sweep and its `trials`, of which it says how many: number in the grid, then parameters (``params``) and metrics by name."""
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
         con.execute(
             f"INSERT INTO sweeps VALUES ({', '.join('?' * 20)})",
             [
                 sweep.run, now.astimezone(UTC).replace(tzinfo=None), sweep.strategy, sweep.strategy_hash,
                 json.dumps(dict(sweep.params)), json.dumps({name: list(values) for name, values in sweep.swept.items()}),
-                sweep.combinations, sweep.refused, len(trials), list(sweep.symbols), sweep.first, sweep.last, sweep.timeframe,
+                sweep.combinations, sweep.refused, sweep.done, list(sweep.symbols), sweep.first, sweep.last, sweep.timeframe,
                 sweep.cash, sweep.costs, sweep.slippage_bps, sweep.fill, sweep.fractional, sweep.data_hash,
                 json.dumps(dict(sweep.record)),
             ],
         )  # fmt: skip
-        for start in range(0, len(trials), _AT_ONCE):
-            part = trials[start : start + _AT_ONCE]
+        for part in batches(trials):
             columns: dict[str, tuple[str, list[Any]]] = {
                 "run": ("VARCHAR", [sweep.run] * len(part)),
                 "number": ("BIGINT", [number for number, _ in part]),

@@ -2,21 +2,23 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import islice
 from math import sqrt
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from marketagent.luck import Moments
+from marketagent.metrics import Array
+from marketagent.store.columns import batches
 from marketagent.store.connection import Connection
 from marketagent.store.database import opened
 from marketagent.store.runs import RUNS
 
-_AT_ONCE = 50_000  # trials in one statement: its columns travel as text
 NEAR = 0.25  # of a parameter's value: what is within is a neighbour
 LITTLE = 0.05  # of the returns: trials whose numbers differ by less are of the same time
 
@@ -48,7 +50,7 @@ class Trial:
         return _digest(self.family, self.strategy_hash, dict(self.params), self.first, self.last)
 
 
-def record(home: Path, tried: Sequence[Trial], now: datetime, *, timeout_s: float) -> list[float]:
+def record(home: Path, tried: Iterable[Trial], now: datetime, *, timeout_s: float) -> Array:
     """Write down `tried` (of one family, at least one); returns the Sharpe ratios a bar of all the family's trials, as they
     would be over as many returns as the tried ones have: one of few returns varies more, by the root of how many they are.
 
@@ -60,7 +62,7 @@ def record(home: Path, tried: Sequence[Trial], now: datetime, *, timeout_s: floa
         return _recorded(con, tried, now)
 
 
-def record_one(home: Path, trial: Trial, now: datetime, *, timeout_s: float) -> tuple[list[float], list[float]]:
+def record_one(home: Path, trial: Trial, now: datetime, *, timeout_s: float) -> tuple[Array, list[float]]:
     """`record` of `trial`, and what `nearby` says of it, in one transaction."""
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
         return _recorded(con, [trial], now), _nearby(con, trial)
@@ -76,20 +78,21 @@ def nearby(home: Path, trial: Trial, *, timeout_s: float) -> list[float]:
         return _nearby(con, trial)
 
 
-def _recorded(con: Connection, tried: Sequence[Trial], now: datetime) -> list[float]:
-    rows = {trial.key: trial for trial in tried}
-    con.execute("DELETE FROM trials WHERE trial IN (SELECT unnest(?::VARCHAR[]))", [list(rows)])
-    for first in range(0, len(rows), _AT_ONCE):
-        con.insert("trials", _columns(dict(islice(rows.items(), first, first + _AT_ONCE)), now))
+def _recorded(con: Connection, tried: Iterable[Trial], now: datetime) -> Array:
+    for batch in batches(tried):
+        rows = {trial.key: trial for trial in batch}
+        con.execute("DELETE FROM trials WHERE trial IN (SELECT unnest(?::VARCHAR[]))", [list(rows)])
+        con.insert("trials", _columns(rows, now))
+    trial = batch[-1]
     found = con.execute(
         """
         SELECT arg_max(sharpe * sqrt(returns), last) FROM trials WHERE family = ? AND deviation > 0
-        GROUP BY strategy_hash, params, first ORDER BY min(trial)
+        GROUP BY strategy_hash, params, first
         """,
-        [tried[0].family],
-    ).fetchall()
-    own = sqrt(max(tried[0].moments.count, 1))
-    return [float(row[0]) / own for row in found]
+        [trial.family],
+    ).fetchnumpy()
+    [column] = found.values()
+    return np.asarray(column, dtype=np.float64) / sqrt(max(trial.moments.count, 1))
 
 
 def _nearby(con: Connection, trial: Trial) -> list[float]:
@@ -119,14 +122,15 @@ def _is_close(value: object, own: object) -> bool:
 def latest(
     home: Path, strategy: str, symbols: Sequence[str], timeframe: str, most: int, *, timeout_s: float
 ) -> tuple[list[dict[str, Any]], int]:
-    """The newest trials of a family, at most so many, and how many it has; a walk-forward before what it chose from."""
+    """The newest trials of a family, at most so many, and how many it has: a walk-forward before what it chose from, the
+    best of a sweep first."""
     family = _family(strategy, tuple(symbols), timeframe)
     names = ("run", "strategy_hash", "params", "first", "last", "tried_at", "sharpe")
     with opened(home / RUNS, timeout_s=timeout_s) as con:
         found = con.execute(
             f"""
             SELECT {", ".join(names)} FROM trials WHERE family = ?
-            ORDER BY tried_at DESC, contains(params, '"walk_forward"') DESC, trial LIMIT ?
+            ORDER BY tried_at DESC, contains(params, '"walk_forward"') DESC, sharpe DESC NULLS LAST, trial LIMIT ?
             """,
             [family, most],
         ).fetchall()
