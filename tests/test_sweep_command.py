@@ -221,6 +221,39 @@ def test_an_interrupted_sweep_is_stored_as_far_as_it_went(home: Path, tmp_path: 
     assert "thinking" not in out  # what a strategy prints is not a record
 
 
+def test_a_combination_more_costs_little_memory(home: Path) -> None:
+    """Of few bars, so that little is the tally's, which is bounded by itself: see ``robustness.tally``."""
+    code = (
+        "import sys; from marketagent.cli import run\n"
+        "code = run(sys.argv[1:])\n"
+        "peak = next(line for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
+        "print(peak, file=sys.stderr)\n"
+        "sys.exit(code)"
+    )
+
+    def peak_kb(fast: str, slow: str) -> int:
+        words = [
+            "backtest",
+            "AAA",
+            "-s",
+            "sma_cross",
+            "--from",
+            "2013-11-15",
+            "--set",
+            f"fast={fast}",
+            "--set",
+            f"slow={slow}",
+        ]
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], env=environment(home), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return int(done.stderr.split("VmHWM:")[1].split()[0])
+
+    few, many = peak_kb("1:10", "101:120"), peak_kb("1:100", "101:220")
+    assert (many - few) / (12_000 - 200) < 5.0  # kB; with objects and dicts for each it was 8.6
+
+
 def test_a_strategy_that_raises_is_blamed_by_its_line(home: Path, tmp_path: Path) -> None:
     mine = tmp_path / "wrong.py"
     mine.write_text(SLOW.replace('print("thinking")', "[1][self.turn]"), encoding="utf-8")
