@@ -14,7 +14,9 @@ from test_costing import ma
 
 from marketagent import init, luck, wording
 from marketagent.luck import Moments, best_by_luck, bootstrapped, judged, moments, probabilistic_sharpe
-from marketagent.store.trials import Trial, record
+from marketagent.store import trials
+from marketagent.store.database import opened
+from marketagent.store.trials import Trial, _is_near, record, record_one
 
 NOW = datetime(2026, 11, 24, 21, 0, tzinfo=UTC)
 
@@ -151,6 +153,77 @@ def test_trials_of_few_returns_move_the_bar_no_more_than_their_error_says(tmp_pa
     assert judged_long == pytest.approx(alone, rel=0.1)
     assert judged_short == pytest.approx(alone * sqrt(1000 / 20), rel=0.1)
     assert max(each.moments.sharpe for each in short) < judged_short
+
+
+def plainly(known: list[Trial], judged_as: Trial) -> list[float]:
+    """The ratios that a family's trials are judged by, as the definition says it."""
+    longest: dict[object, Trial] = {}
+    for one in {each.key: each for each in known}.values():
+        place = (one.strategy_hash, json.dumps(dict(one.params)), one.first)
+        if one.family == judged_as.family and one.moments.deviation > 0:
+            longest[place] = max(longest.get(place, one), one, key=lambda each: each.last)
+    return [one.moments.sharpe * sqrt(one.moments.count / judged_as.moments.count) for one in longest.values()]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_family_and_the_neighbours_in_it_are_those_of_the_plain_definition(tmp_path: Path, seed: int) -> None:
+    init.init(tmp_path, NOW)
+    rng = np.random.default_rng(seed)
+    evenings = ["2021-01-04"] if seed < 2 else ["2021-01-04", "2021-01-05", "2021-03-01"]
+
+    def any_trial() -> Trial:
+        days, spread = int(rng.integers(230, 260)), float(rng.choice([0.01, 0.01, 0.0]))
+        return trial(
+            strategy=str(rng.choice(["mine", "mine", "other"])),
+            strategy_hash=str(rng.choice(["h", "h", "edited"])),
+            params={
+                "kind": str(rng.choice(["a", "a", "5"])),
+                "fast": int(rng.integers(-12, 13)),
+                "up": bool(rng.integers(4)),
+                "band": float(rng.choice([0.0, 0.1, 0.12, 1e-7])),
+            },
+            first=str(rng.choice(["2020-01-02", "2020-01-02", "2020-07-01"])),
+            last=str(rng.choice(evenings)),
+            moments=Moments(days, float(rng.normal(0, 0.01)) if spread else 0.0, spread, 0.0, 3.0),
+        )
+
+    tried = [any_trial() for _ in range(1500)]
+    own = replace(any_trial(), strategy="mine", moments=Moments(250, 0.001, 0.01, 0.0, 3.0))
+    for first in range(0, len(tried), 500):
+        for strategy in ("mine", "other"):
+            part = [one for one in tried[first : first + 500] if one.strategy == strategy]
+            record(tmp_path, part, NOW, timeout_s=10)
+    family, near = record_one(tmp_path, own, NOW, timeout_s=10)
+    expected = plainly([*tried, own], own)
+    assert len(expected) > 50
+    np.testing.assert_allclose(np.sort(family), np.sort(expected), rtol=1e-12)
+    assert luck.judged(own.moments, family).trials == len(expected)
+    assert luck.hurdle(family) == pytest.approx(luck.hurdle(expected), rel=1e-12)
+    same = {
+        json.dumps(dict(one.params)): one
+        for one in sorted({each.key: each for each in [*tried, own]}.values(), key=lambda each: each.last)
+        if (one.family, one.strategy_hash, one.first) == (own.family, own.strategy_hash, own.first)
+        and one.moments.deviation > 0
+        and 0.95 * 250 <= one.moments.count <= 1.05 * 250
+    }
+    assert sorted(near) == sorted(one.moments.sharpe for one in same.values() if _is_near(one.params, own.params))
+
+
+def test_a_ledger_of_before_is_searched_as_one_of_today(tmp_path: Path) -> None:
+    """What migration 006 makes of the parameters is what is stored with a new trial."""
+    init.init(tmp_path, NOW)
+    tried = [
+        trial(params={"kind": "5", "fast": k, "up": True, "band": k / 7, "grid": {"fast": [1]}}) for k in range(-9, 9)
+    ]
+    record(tmp_path, tried, NOW, timeout_s=10)
+    step = (Path(trials.__file__).parent / "migrations" / "runs" / "006_near.sql").read_text(encoding="utf-8")
+    query = "SELECT series, numbers FROM trials ORDER BY trial"
+    with opened(tmp_path / "runs.duckdb", write=True, timeout_s=10) as con:
+        stored = con.execute(query).fetchall()
+        con.execute("ALTER TABLE trials DROP COLUMN series; ALTER TABLE trials DROP COLUMN numbers")
+        con.execute(step)
+        assert con.execute(query).fetchall() == stored
+    assert len(stored) == 18
 
 
 def test_a_bootstrap_is_the_same_each_time_and_holds_what_it_was_drawn_from() -> None:

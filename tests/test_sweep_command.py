@@ -288,6 +288,28 @@ def test_a_walk_forward_promises_to_keep_nothing_and_keeps_nothing(home: Path, t
     assert kept_of(home, "walked") == []
 
 
+def test_a_combination_more_costs_little_memory(home: Path) -> None:
+    """Of few bars, so that little is the tally's, which is bounded by itself: see ``robustness.tally``."""
+    code = (
+        "import sys; from marketagent.cli import run\n"
+        "code = run(sys.argv[1:])\n"
+        "peak = next(line for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
+        "print(peak, file=sys.stderr)\n"
+        "sys.exit(code)"
+    )
+
+    def peak_kb(fast: str, slow: str) -> int:
+        words = f"backtest AAA -s sma_cross --from 2013-11-15 --set fast={fast} --set slow={slow}".split()
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], env=environment(home), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return int(done.stderr.split("VmHWM:")[1].split()[0])
+
+    few, many = peak_kb("1:10", "101:120"), peak_kb("1:100", "101:220")
+    assert (many - few) / (12_000 - 200) < 5.0  # kB; with objects and dicts for each it was 8.6
+
+
 def test_a_combination_that_raises_is_named_and_the_others_are_kept(home: Path, tmp_path: Path) -> None:
     mine = tmp_path / "wrong.py"
     mine.write_text(SLOW.replace('print("thinking")', "1 // (self.turn - 3)"), encoding="utf-8")

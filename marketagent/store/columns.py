@@ -19,7 +19,7 @@ class Coded:
     codes: NDArray[np.int64]
 
 
-_AT_ONCE = 5_000  # rows whose columns travel as text are of one statement
+_AT_ONCE = 2_000  # rows whose columns travel as text are of one statement
 _Row = TypeVar("_Row")
 
 Columns = Mapping[str, tuple[str, NDArray[Any] | Coded]]  # name -> (SQL type, values)

@@ -20,7 +20,20 @@ from marketagent.store.database import opened
 from marketagent.store.runs import RUNS
 
 NEAR = 0.25  # of a parameter's value: what is within is a neighbour
+_MOST = 1e300  # of a whole number, which may be larger than a float
+_ROUNDING = 1e-9
 LITTLE = 0.05  # of the returns: trials whose numbers differ by less are of the same time
+
+
+_GROWN = """
+    SELECT first FROM trials WHERE family = $family AND deviation > 0
+    GROUP BY strategy_hash, first HAVING min(last) < max(last) LIMIT 1
+"""
+_RATIOS = "SELECT sharpe * sqrt(returns) AS ratio FROM trials WHERE family = $family AND deviation > 0"
+_LONGEST = """
+    SELECT arg_max(sharpe * sqrt(returns), last) AS ratio FROM trials WHERE family = $family AND deviation > 0
+    GROUP BY series
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +61,12 @@ class Trial:
     @property
     def key(self) -> str:
         return _digest(self.family, self.strategy_hash, dict(self.params), self.first, self.last)
+
+    @property
+    def series(self) -> int:
+        """The same for what this one grows into as bars come in; as migration 006 computes it."""
+        text = f"{self.strategy_hash} {json.dumps(dict(self.params))} {self.first}"
+        return int(hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:15], 16)
 
 
 def record(home: Path, tried: Iterable[Trial], now: datetime, *, timeout_s: float) -> Array:
@@ -83,29 +102,45 @@ def _recorded(con: Connection, tried: Iterable[Trial], now: datetime) -> Array:
         rows = {trial.key: trial for trial in batch}
         con.execute("DELETE FROM trials WHERE trial IN (SELECT unnest(?::VARCHAR[]))", [list(rows)])
         con.insert("trials", _columns(rows, now))
-    trial = batch[-1]
-    found = con.execute(
-        """
-        SELECT arg_max(sharpe * sqrt(returns), last) FROM trials WHERE family = ? AND deviation > 0
-        GROUP BY strategy_hash, params, first
-        """,
-        [trial.family],
-    ).fetchnumpy()
-    [column] = found.values()
-    return np.asarray(column, dtype=np.float64) / sqrt(max(trial.moments.count, 1))
+    return _ratios(con, batch[-1].family) / sqrt(max(batch[-1].moments.count, 1))
+
+
+def _ratios(con: Connection, family: str) -> Array:
+    """Sharpe ratios of a family's trials, each times the root of its returns; of one that has grown, the longest's."""
+    asked = {"family": family}
+    grown = con.execute(_GROWN, asked).fetchone()
+    found = con.execute(_RATIOS if grown is None else _LONGEST, asked).fetchnumpy()
+    return np.asarray(found["ratio"], dtype=np.float64)
 
 
 def _nearby(con: Connection, trial: Trial) -> list[float]:
-    returns = trial.moments.count
+    """In two steps: what can be near by its numbers alone, which is little, and of that what is."""
+    returns, numbers = trial.moments.count, _numbers(trial.params)
+    near = "".join(f" AND numbers[{place}] BETWEEN ? AND ?" for place in range(1, len(numbers) + 1))
     found = con.execute(
-        """
+        f"""
         SELECT params, arg_max(sharpe, last) FROM trials
-        WHERE family = ? AND strategy_hash = ? AND first = ? AND deviation > 0 AND returns BETWEEN ? AND ?
+        WHERE family = ? AND strategy_hash = ? AND first = ? AND deviation > 0 AND returns BETWEEN ? AND ?{near}
         GROUP BY params ORDER BY min(trial)
         """,
-        [trial.family, trial.strategy_hash, trial.first, (1 - LITTLE) * returns, (1 + LITTLE) * returns],
-    ).fetchall()
+        [
+            trial.family, trial.strategy_hash, trial.first, (1 - LITTLE) * returns, (1 + LITTLE) * returns,
+            *(edge for number in numbers for edge in _edges(number)),
+        ],
+    ).fetchall()  # fmt: skip
     return [float(sharpe) for params, sharpe in found if _is_near(json.loads(params), trial.params)]
+
+
+def _edges(number: float) -> tuple[float, float]:
+    """Beyond which a number is not near: a little too far, for ``_is_close`` decides."""
+    reach = (NEAR + _ROUNDING) * abs(number)
+    return number - reach, number + reach
+
+
+def _numbers(params: Mapping[str, Any]) -> list[float]:
+    """The parameters that are numbers, in their order, as migration 006 reads them."""
+    found = [value for value in params.values() if isinstance(value, int | float) and not isinstance(value, bool)]
+    return [float(min(max(value, -_MOST), _MOST)) for value in found]
 
 
 def _is_near(params: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
@@ -150,6 +185,8 @@ def _columns(rows: Mapping[str, Trial], now: datetime) -> dict[str, tuple[str, l
         "first": ("DATE", [trial.first for trial in trials]),
         "last": ("DATE", [trial.last for trial in trials]),
         "tried_at": ("TIMESTAMP", [now.astimezone(UTC).replace(tzinfo=None)] * len(trials)),
+        "series": ("BIGINT", [trial.series for trial in trials]),
+        "numbers": ("DOUBLE[]", [_numbers(trial.params) for trial in trials]),
         "returns": ("BIGINT", [trial.moments.count for trial in trials]),
         **{name: ("DOUBLE", [getattr(trial.moments, name) for trial in trials]) for name in numbers},
     }
