@@ -9,6 +9,7 @@ from marketagent import audit, catalog, options, pipe, scoring, show
 from marketagent import home as homes
 from marketagent.config import Settings
 from marketagent.errors import NoData
+from marketagent.formats import counted
 from marketagent.panel import Panel
 from marketagent.records import Leak, Warmup
 from marketagent.store.corrections import read_corrections
@@ -55,7 +56,7 @@ def lookahead(
         leaks = audit.lookahead(chosen, panel, opinions, rows, SEED)
         corrected = audit.corrected(chosen, panel, opinions, earlier)
     found = "nothing looks ahead" if not leaks else "it looks ahead"
-    show.say(f"{len(rows)} sessions of {len(panel.symbols)} symbols tried: {found}")
+    show.say(f"{counted(len(rows), 'session')} of {counted(len(panel.symbols), 'symbol')} tried: {found}")
     with pipe.sealed("audit lookahead", format, run=options.new_run(settings), at=settings.now) as out:
         out.follow(given)
         for leak in [*leaks, *corrected]:
