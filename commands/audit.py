@@ -1,5 +1,6 @@
 """``ma audit``: does a strategy look ahead, and how much history does it need?"""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -13,6 +14,7 @@ from marketagent.formats import counted
 from marketagent.panel import Panel
 from marketagent.records import Leak, Warmup
 from marketagent.store.corrections import read_corrections
+from marketagent.strategy import Opinions, Strategy
 from marketagent.timeframes import DAY
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,21 +44,15 @@ def lookahead(
 
     Example: ma audit lookahead --strategy ./mine.py
     """
-    settings = Settings.load()
-    homes.check(settings.home)
-    loaded = catalog.load(strategy, settings.home)
-    chosen = loaded.configured(options.pairs(values, "--set"))
-    given = options.symbols_or_all(symbols, settings)
-    view = scoring.View(timeframe=options.timeframe(timeframe), now=settings.now)
-    panel, opinions = scoring.facts(settings.home, given.symbols or None, view, timeout_s=settings.busy_timeout_s)
-    rows = _sampled(panel, samples, chosen.warmup)
+    settings, given, tried = _tried(symbols, strategy, values, samples, timeframe)
+    loaded, panel = tried.loaded, tried.panel
     corrections = read_corrections(settings.home, panel, timeout_s=settings.busy_timeout_s)
     earlier = ((row, corrections.undone(row)) for row in corrections.rows(samples))
     with catalog.blame(loaded.file, loaded.kind):
-        leaks = audit.lookahead(chosen, panel, opinions, rows, SEED)
-        corrected = audit.corrected(chosen, panel, opinions, earlier)
+        leaks = audit.lookahead(tried.strategy, panel, tried.opinions, tried.rows, SEED)
+        corrected = audit.corrected(tried.strategy, panel, tried.opinions, earlier)
     found = "nothing looks ahead" if not leaks else "it looks ahead"
-    show.say(f"{counted(len(rows), 'session')} of {counted(len(panel.symbols), 'symbol')} tried: {found}")
+    show.say(f"{counted(len(tried.rows), 'session')} of {counted(len(panel.symbols), 'symbol')} tried: {found}")
     with pipe.sealed("audit lookahead", format, run=options.new_run(settings), at=settings.now) as out:
         out.follow(given)
         for leak in [*leaks, *corrected]:
@@ -91,6 +87,31 @@ def warmup(
 
     Example: ma audit warmup --strategy momentum
     """
+    settings, given, tried = _tried(symbols, strategy, values, samples, timeframe)
+    loaded = tried.loaded
+    with catalog.blame(loaded.file, loaded.kind):
+        needed = audit.history_needed(tried.strategy, tried.panel, tried.opinions, tried.rows)
+    with pipe.sealed("audit warmup", format, run=options.new_run(settings), at=settings.now) as out:
+        out.follow(given)
+        out.write(Warmup(strategy=loaded.name, warmup=tried.strategy.warmup, needed=needed, sampled=len(tried.rows)))
+    return 1 if needed > max(tried.strategy.warmup, 1) else out.exit_code  # its own bar is always one
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A strategy, the facts it is tried on, and the rows of them."""
+
+    loaded: catalog.Loaded
+    strategy: Strategy
+    panel: Panel
+    opinions: Opinions
+    rows: list[int]
+
+
+def _tried(
+    symbols: list[str] | None, strategy: str, values: list[str] | None, samples: int, timeframe: str
+) -> tuple[Settings, pipe.Input, _Tried]:
+    """What both audits begin with: settings, input, facts."""
     settings = Settings.load()
     homes.check(settings.home)
     loaded = catalog.load(strategy, settings.home)
@@ -98,13 +119,7 @@ def warmup(
     given = options.symbols_or_all(symbols, settings)
     view = scoring.View(timeframe=options.timeframe(timeframe), now=settings.now)
     panel, opinions = scoring.facts(settings.home, given.symbols or None, view, timeout_s=settings.busy_timeout_s)
-    rows = _sampled(panel, samples, chosen.warmup)
-    with catalog.blame(loaded.file, loaded.kind):
-        needed = audit.history_needed(chosen, panel, opinions, rows)
-    with pipe.sealed("audit warmup", format, run=options.new_run(settings), at=settings.now) as out:
-        out.follow(given)
-        out.write(Warmup(strategy=loaded.name, warmup=chosen.warmup, needed=needed, sampled=len(rows)))
-    return 1 if needed > max(chosen.warmup, 1) else out.exit_code  # its own bar is always one
+    return settings, given, _Tried(loaded, chosen, panel, opinions, _sampled(panel, samples, chosen.warmup))
 
 
 def _sampled(panel: Panel, samples: int, warmup: int) -> list[int]:
