@@ -7,46 +7,55 @@ Nothing is compiled for a program: it is data, a row an operation: (operation, r
 
 import numpy as np
 
-from marketagent.compiled import Array, Whole, cells_at, compiled
+from marketagent.compiled import Array, Whole, cells_at, compiled, inlined
 from marketagent.deferred import ABS, ADD, DIV, EQ, FINITE, ISNAN, LE, LT, MAX, MIN, MUL, NOT, SIGN, SQRT, SUB, WHERE
 
 BLOCK = 512  # cells; a dozen registers of them stay in the nearest cache
 
 
 @compiled
-def compute(codes: Whole, leaves: Whole, constants: Array, registers: int, outputs: Whole, cells: int) -> None:
+def compute(codes: Whole, leaves: Whole, constants: Array, room: Array, outputs: Whole, cells: int) -> None:
     """Run the program `codes` (K, 5) over arrays of so many `cells` each.
 
     `leaves` are the addresses of what it reads, `outputs` (M, 2) registers and the addresses they are written to;
-    `constants` (C, 2) are registers and what they hold throughout.
+    `constants` (C, 2) are registers and what they hold throughout. `room` has a BLOCK for each register.
     """
-    block = np.empty((registers, BLOCK))
-    held = block.ctypes.data
-    for k in range(len(constants)):
-        block[int(constants[k, 0])] = constants[k, 1]
+    held = room.ctypes.data
+    hold(constants, held, BLOCK)
     for first in range(0, cells, BLOCK):
         count = min(BLOCK, cells - first)
-        _block(codes, leaves, held, first, count)
+        run_block(codes, leaves, held, BLOCK, first, count)
         for k in range(len(outputs)):
-            cells_at(outputs[k, 1], first, count)[:] = _operand(outputs[k, 0], leaves, held, first, count)
+            made = cells_at(place_of(outputs[k, 0], leaves, held, BLOCK, first), 0, count)
+            cells_at(outputs[k, 1], first, count)[:] = made
+
+
+@inlined
+def hold(constants: Array, held: int, room: int) -> None:
+    """Write the `constants` into their registers, each of `room` cells, at the address `held`."""
+    for k in range(len(constants)):
+        cells_at(held, int(constants[k, 0]) * room, room)[:] = constants[k, 1]
+
+
+@inlined
+def place_of(operand: int, leaves: Whole, held: int, room: int, first: int) -> int:
+    """The address of a register, or, from -1 downwards, of cell `first` of a leaf."""
+    return held + 8 * operand * room if operand >= 0 else leaves[-operand - 1] + 8 * first
 
 
 @compiled
-def _operand(operand: int, leaves: Whole, held: int, first: int, count: int) -> Array:
-    """A register of those at the address `held`, or, from -1 downwards, a leaf.
-
-    Both by address: of a part of `block` numba would not know that its cells lie side by side.
-    """
-    return cells_at(held, operand * BLOCK, count) if operand >= 0 else cells_at(leaves[-operand - 1], first, count)
+def _operand(operand: int, leaves: Whole, held: int, room: int, first: int, count: int) -> Array:
+    """By address: of a part of an array numba would not know that its cells lie side by side."""
+    return cells_at(place_of(operand, leaves, held, room, first), 0, count)
 
 
-@compiled
-def _block(codes: Whole, leaves: Whole, held: int, first: int, count: int) -> None:
-    """Every step of the program over `count` cells from cell `first` on."""
+@inlined
+def run_block(codes: Whole, leaves: Whole, held: int, room: int, first: int, count: int) -> None:
+    """Every step of the program over `count` cells from cell `first` on; registers have room for so many cells or more."""
     for k in range(len(codes)):
-        op, out = codes[k, 0], _operand(codes[k, 1], leaves, held, first, count)
-        a = _operand(codes[k, 2], leaves, held, first, count)
-        b = _operand(codes[k, 3], leaves, held, first, count)
+        op, out = codes[k, 0], _operand(codes[k, 1], leaves, held, room, first, count)
+        a = _operand(codes[k, 2], leaves, held, room, first, count)
+        b = _operand(codes[k, 3], leaves, held, room, first, count)
         if op == ADD:
             for i in range(count):
                 out[i] = a[i] + b[i]
@@ -69,9 +78,10 @@ def _block(codes: Whole, leaves: Whole, held: int, first: int, count: int) -> No
             for i in range(count):
                 out[i] = 1.0 if a[i] == b[i] else 0.0
         elif op == WHERE:
-            c = _operand(codes[k, 4], leaves, held, first, count)
+            c = _operand(codes[k, 4], leaves, held, room, first, count)
             for i in range(count):
-                out[i] = b[i] if a[i] != 0.0 else c[i]
+                then, otherwise = b[i], c[i]  # both are read at any rate: then this is done without a branch
+                out[i] = then if a[i] != 0.0 else otherwise
         elif op == MIN:
             for i in range(count):
                 out[i] = a[i] if a[i] <= b[i] or a[i] != a[i] else b[i]

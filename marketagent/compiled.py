@@ -4,7 +4,7 @@ numba keeps what it has compiled on disk and compiles again when the *file* of a
 change in a file that the function calls into or takes a constant from, and old machine code with new rules around it
 would be neither. So what is kept here is kept under a hash of all those files, too.
 
-Without ``fastmath``: a sum is added in the order it is written in.
+Without ``fastmath``, but where it is said: a sum is added in the order it is written in.
 """
 
 import hashlib
@@ -24,17 +24,29 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Whole = NDArray[np.int64]
 F = TypeVar("F", bound=Callable[..., Any])
-_FLOAT = np.dtype(np.float64)
 _IMPORTED = r"^from {}((?:\.\w+)*) import (\([^)]*\)|.+)"
 
 
 def compiled(function: F) -> F:
     """`function` as machine code, kept on disk; it lets other threads run.
 
-    A private one becomes part of its caller: handing over ten arrays costs more than most of them do with them.
+    A private one becomes part of its caller, as ``inlined``.
     """
-    private = function.__name__.startswith("_")
-    made = njit(nogil=True, error_model="numpy", forceinline=private)(function)
+    return _machine_code(function, inline=function.__name__.startswith("_"))
+
+
+def inlined(function: F) -> F:
+    """`function` as machine code that becomes part of its caller: handing over ten arrays costs more than most do with them."""
+    return _machine_code(function, inline=True)
+
+
+def reordered(function: F) -> F:
+    """As ``inlined``; its sums may be added in any order, which takes a quarter of the time and changes their last bits."""
+    return _machine_code(function, inline=True, fastmath={"reassoc", "nsz"})
+
+
+def _machine_code(function: F, *, inline: bool, fastmath: Any = False) -> F:
+    made = njit(nogil=True, error_model="numpy", forceinline=inline, fastmath=fastmath)(function)
     if hasattr(FunctionCache, "_index_key"):  # else this numba keeps it under names we do not know: compiled every time
         made._cache = _Kept(function)  # type: ignore[attr-defined, no-untyped-call]  # as above
     return cast(F, made)
@@ -64,10 +76,10 @@ def sources(module: str) -> str:
     return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()
 
 
-def address(values: Array) -> int:
-    """Where a C-ordered float64 array lies; whoever passes it on keeps the array alive."""
-    if values.dtype != _FLOAT or not values.flags.c_contiguous:
-        raise ValueError(f"the array is of {values.dtype} and not of float64 in C order")
+def address(values: Array | Whole, kind: type[np.generic] = np.float64) -> int:
+    """Where a C-ordered array of `kind` lies; whoever passes it on keeps the array alive."""
+    if values.dtype != kind or not values.flags.c_contiguous:
+        raise ValueError(f"the array is of {values.dtype} and not of {np.dtype(kind)} in C order")
     return int(values.__array_interface__["data"][0])
 
 
@@ -85,6 +97,12 @@ _pointer: Any = intrinsic(_to_pointer)  # an address as a pointer, which numba h
 def cells_at(address: int, first: int, count: int) -> Array:
     """`count` cells of the array at `address`, from cell `first` on."""
     return carray(_pointer(address + 8 * first), (count,), np.float64)
+
+
+@compiled
+def numbers_at(address: int, first: int, count: int) -> Whole:
+    """As ``cells_at``, of an array of int64."""
+    return carray(_pointer(address + 8 * first), (count,), np.int64)
 
 
 @compiled

@@ -9,30 +9,27 @@ from threading import local
 import numpy as np
 from numpy.typing import NDArray
 
-from marketagent import kernel, weighing
 from marketagent.compiled import address
 from marketagent.costs import Costs
 from marketagent.indicators import volatility
+from marketagent.kernel.measure import RESULTS
+from marketagent.kernel.terms import ENDS, NIGHT, PAYS, SPLITS, bill_of, room_for
+from marketagent.kernel.walk import run
 from marketagent.liquidity import liquidity
 from marketagent.metrics import SESSIONS
 from marketagent.orders import WHOLE
 from marketagent.panel import Array, Panel
+from marketagent.play import SURE, cells_for, play
+from marketagent.program import Program
 from marketagent.sessions import due
+from marketagent.signals import Signal
 from marketagent.simulate import FILLS, silent_from
 from marketagent.sizing import METHODS, VOLATILITY_WINDOW
 from marketagent.strategy import Strategy
 from marketagent.timeframes import bars_a_session
 
 Played = dict[str, float | None]
-
-
-@dataclass(frozen=True)
-class Spoken:
-    """One signal as the kernel takes it: `value` (T, N) and `confidence`, of the same shape or one number for all."""
-
-    value: Array
-    confidence: Array | float
-    weight: float
+_NUMBERS = (int, float)
 
 
 @dataclass(frozen=True)
@@ -50,55 +47,52 @@ class Ground:
     steps: float = WHOLE
 
     def play(
-        self, strategy: Strategy, signals: Mapping[str, Spoken], watch: Callable[[Array], None] | None = None
+        self, strategy: Strategy, signals: Mapping[str, Signal], watch: Callable[[Array], None] | None = None
     ) -> Played | None:
         """The metrics of `strategy`, as kernel.RESULTS names them, and its last `equity`; None if a signal leaves its
         range: whoever decides on such a one is told so by ``decide``. `watch` gets the equity (T - start,)."""
-        spoken = list(signals.values())
-        arrays = [
-            (address(each.value), 0 if isinstance(each.confidence, float) else address(each.confidence))
-            for each in spoken
+        program, width = Program(), len(self.panel.symbols)
+        said = [(signal.value, signal.confidence, strategy.weights.get(name, 1.0)) for name, signal in signals.items()]
+        parts = [
+            (program.place(value), SURE if isinstance(sure, _NUMBERS) else program.place(sure))
+            for value, sure, _ in said
         ]
-        sure = [each.confidence if isinstance(each.confidence, float) else np.nan for each in spoken]
-        targets, due_rows = self._targets(), self._due(strategy.rebalance)
-        fine = weighing.weigh(
-            address(targets), np.array(arrays, dtype=np.int64), np.array(sure), np.array([s.weight for s in spoken]),
-            _rule(strategy), due_rows, *self._looked_at, *targets.shape,
+        sure = [float(sure) if isinstance(sure, _NUMBERS) else np.nan for _, sure, _ in said]
+        equity, results = self._results()
+        room = self._room("play", cells_for(width, program.registers))
+        fine = play(
+            program.codes, program.leaves, program.constants, np.array(parts, dtype=np.int64), np.array(sure),
+            np.array([weight for *_, weight in said], dtype=np.float64), self._rule(strategy), self._due(strategy.rebalance),
+            self._looked_at, self._facts, strategy.band, self._bill, self._terms, room, equity, results,
         )  # fmt: skip
         if not fine:
             return None
-        equity, played = self._run(targets, strategy.band, due_rows)
         if watch is not None:
-            watch(equity)
-        return played
+            watch(equity[self.start :])
+        return _played(equity, results)
 
     def replay(self, targets: Array, band: float) -> tuple[Array, Played]:
         """Equity (T - start,) and metrics of given `targets` (T, N), as ``simulate`` trades them."""
         if targets.shape != self.panel.shape:
             raise ValueError(f"targets are {targets.shape}, the panel is {self.panel.shape}")
-        return self._run(np.ascontiguousarray(targets, dtype=np.float64), band, self._due("bar"))
+        wanted, room = np.ascontiguousarray(targets, dtype=np.float64), self._room("run", room_for(targets.shape[1]))
+        equity, results = self._results()
+        run(address(wanted), band, self._facts, self._bill, self._terms, room, equity, results)
+        return equity[self.start :], _played(equity, results)
 
-    def _run(self, targets: Array, band: float, due_rows: NDArray[np.int64]) -> tuple[Array, Played]:
-        equity, results = np.empty(len(self.panel.sessions)), np.empty(len(kernel.RESULTS))
-        kernel.run(
-            address(targets), band, due_rows, self._prices, self._happens, self._months, self._closes_on, self._bill,
-            self._terms, equity, results,
-        )  # fmt: skip
-        played: Played = {"equity": float(equity[-1])}
-        for name, value in zip(kernel.RESULTS, results.tolist(), strict=True):
-            played[name] = value if isfinite(value) else None
-        return equity[self.start :], played
+    def _results(self) -> tuple[Array, Array]:
+        return np.empty(len(self.panel.sessions)), np.empty(len(RESULTS))
 
-    def _targets(self) -> Array:
-        """Room (T, N), of each thread its own, again and again: the system takes longer to give memory than to fill it."""
-        room = self._room  # once: of two threads that come first, each may get one of its own
-        if not hasattr(room, "targets"):
-            room.targets = np.empty(self.panel.shape)
-        targets: Array = room.targets
-        return targets
+    def _room(self, use: str, cells: int) -> Array:
+        """Room of so many cells, of each thread its own, again and again: to be given memory takes longer than to fill it."""
+        room: Array | None = getattr(self._rooms, use, None)
+        if room is None or len(room) < cells:
+            room = np.empty(cells)
+            setattr(self._rooms, use, room)
+        return room
 
     @cached_property
-    def _room(self) -> local:
+    def _rooms(self) -> local:
         return local()
 
     @cached_property
@@ -108,7 +102,7 @@ class Ground:
 
     @cached_property
     def _bill(self) -> Array:
-        return kernel.bill_of(self.costs)
+        return bill_of(self.costs)
 
     @cached_property
     def _arrays(self) -> list[Array]:
@@ -129,14 +123,23 @@ class Ground:
         return np.ascontiguousarray(volatility(self.panel.close, VOLATILITY_WINDOW))
 
     @cached_property
-    def _looked_at(self) -> tuple[int, int]:
+    def _looked_at(self) -> NDArray[np.int64]:
         """Where the bars and the volatility are."""
-        return address(self._bars), address(self._usual)
+        return np.array([address(self._bars), address(self._usual)])
 
     @cached_property
-    def _prices(self) -> NDArray[np.int64]:
+    def _is_whole(self) -> bool:
+        """Whether every symbol has a bar on every row."""
+        return bool(self.panel.has_bar.all())
+
+    @cached_property
+    def _facts(self) -> NDArray[np.int64]:
+        """The market as terms.Market is told of it."""
         liquid = [0 if values is None else address(values) for values in self._liquid]
-        return np.array([*(address(values) for values in self._arrays), *liquid])
+        whole = [self._happens, self._calm, self._months, self._closes_on]
+        return np.array(
+            [*map(address, self._arrays), *liquid, *(address(values, np.int64) for values in whole), *self.panel.shape]
+        )
 
     @cached_property
     def _liquid(self) -> tuple[Array | None, Array | None]:
@@ -157,15 +160,30 @@ class Ground:
         return silent_from(self.panel)
 
     @cached_property
-    def _happens(self) -> NDArray[np.int8]:
+    def _happens(self) -> NDArray[np.int64]:
         panel = self.panel
         ends = np.isin(np.arange(len(panel.sessions)), self._closes_on)
         splits, pays = (panel.split != 1.0).any(axis=1), (panel.dividend > 0).any(axis=1)
         nights = (
             np.diff(panel.session_number, prepend=panel.session_number[:1]) > 0 if self.costs.lends else ends & False
         )
-        happens = splits * kernel.SPLITS + pays * kernel.PAYS + ends * kernel.ENDS + nights * kernel.NIGHT
-        return np.asarray(happens, dtype=np.int8)
+        happens = splits * SPLITS + pays * PAYS + ends * ENDS + nights * NIGHT
+        return np.asarray(happens, dtype=np.int64)
+
+    @cached_property
+    def _calm(self) -> NDArray[np.int64]:
+        """(T,): the first row from each on that something happens on beside a night; T if none does."""
+        length = len(self._happens)
+        turns = np.append(np.flatnonzero(self._happens & ~NIGHT), length)
+        return turns[np.searchsorted(turns, np.arange(length))]
+
+    def _rule(self, strategy: Strategy) -> Array:
+        """What ``weighing`` goes by."""
+        return np.array([
+            METHODS.index(strategy.sizing), strategy.top_k, strategy.gross, strategy.max_weight, strategy.long_only,
+            strategy.threshold, strategy.min_confidence, strategy.warmup,
+            max(strategy.warmup - 1, 0) if self._is_whole else len(self.panel.sessions),
+        ], dtype=np.float64)  # fmt: skip
 
     @cached_property
     def _schedules(self) -> dict[str, NDArray[np.int64]]:
@@ -177,17 +195,9 @@ class Ground:
         return self._schedules[schedule]
 
 
-def _rule(strategy: Strategy) -> Array:
-    return np.array(
-        [
-            METHODS.index(strategy.sizing),
-            strategy.top_k,
-            strategy.gross,
-            strategy.max_weight,
-            strategy.long_only,
-            strategy.threshold,
-            strategy.min_confidence,
-            strategy.warmup,
-        ],
-        dtype=np.float64,
-    )
+def _played(equity: Array, results: Array) -> Played:
+    values = results.tolist()
+    return {
+        "equity": float(equity[-1]),
+        **{n: v if isfinite(v) else None for n, v in zip(RESULTS, values, strict=True)},
+    }

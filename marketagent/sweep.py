@@ -25,7 +25,7 @@ from marketagent.indicators import sma
 from marketagent.outcomes import Metrics, Numbers, Outcomes
 from marketagent.panel import Array, Panel, empty
 from marketagent.program import computed
-from marketagent.replay import Ground, Spoken
+from marketagent.replay import Ground
 from marketagent.signals import Signal
 from marketagent.strategy import Opinions, Strategy
 
@@ -152,7 +152,7 @@ class Sweep:
         except Exception:  # it may be at odds with deferred arrays: asked again with plain ones, it says what is wrong
             self._memo = self._memo.plain()
             found = self._signals(strategy, self._memo)
-        result = self.ground.play(strategy, _spoken(found, strategy.weights), watch)
+        result = self.ground.play(strategy, found, watch)
         if result is None:
             decide(strategy, panel, self.opinions)  # says which value is out of range
             raise BadStrategy(f"a signal of {type(strategy).__name__} is outside [-1, 1]")
@@ -162,7 +162,7 @@ class Sweep:
         """Use deferred arrays only if they give `strategy` the very signals that it has without them."""
         plain = signals_of(strategy, self.ground.panel, self.opinions)
         try:
-            found = _spoken(self._signals(strategy, self._memo), strategy.weights)
+            found = _arrays(self._signals(strategy, self._memo))
         except Exception:  # plain arrays it is, with which it has just worked
             found = {}
         if not all(name in found and _same(plain[name], found[name]) for name in plain):
@@ -236,19 +236,16 @@ def _known(panel: Panel) -> dict[str, Array]:
     }
 
 
-def _spoken(signals: Mapping[str, Signal], weights: Mapping[str, float]) -> dict[str, Spoken]:
-    """`signals` as arrays; those that are deferred are computed together."""
+def _arrays(signals: Mapping[str, Signal]) -> dict[str, tuple[Array, Array | float]]:
+    """Value and confidence of each of `signals`; those that are deferred are computed together."""
     parts: list[Any] = [part for signal in signals.values() for part in (signal.value, signal.confidence)]
     deferred = [part for part in parts if isinstance(part, Deferred)]
     arrays = dict(zip(map(id, deferred), computed(deferred), strict=True))
     made = [arrays.get(id(part), part) for part in parts]
-    return {
-        name: Spoken(value, sure if isinstance(sure, np.ndarray) else float(sure), weights.get(name, 1.0))
-        for name, value, sure in zip(signals, made[::2], made[1::2], strict=True)
-    }
+    return dict(zip(signals, zip(made[::2], made[1::2], strict=True), strict=True))
 
 
-def _same(plain: Signal, found: Spoken) -> bool:
-    sure = np.where(np.isnan(plain.value), np.nan, found.confidence)
-    value = np.where(np.isnan(sure), np.nan, found.value)
+def _same(plain: Signal, found: tuple[Array, Array | float]) -> bool:
+    sure = np.where(np.isnan(plain.value), np.nan, found[1])
+    value = np.where(np.isnan(sure), np.nan, found[0])
     return np.array_equal(plain.value, value, equal_nan=True) and np.array_equal(plain.confidence, sure, equal_nan=True)

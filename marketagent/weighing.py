@@ -6,73 +6,65 @@ and sizing.target_weights. Tests hold the two equal.
 
 import numpy as np
 
-from marketagent.compiled import Array, Whole, cells_at, compiled, matrix_at
+from marketagent.compiled import Array, Whole, cells_at, compiled, inlined, matrix_at
 
 EQUAL, SCORE, INVERSE_VOLATILITY, TOP_K = range(4)  # as sizing.METHODS
-METHOD, BEST, GROSS, MAX_WEIGHT, LONG_ONLY, THRESHOLD, MIN_CONFIDENCE, WARMUP = range(8)  # of `rule`
-BLOCK = 1024  # cells, which stay in the nearest cache
+METHOD, BEST, GROSS, MAX_WEIGHT, LONG_ONLY, THRESHOLD, MIN_CONFIDENCE, WARMUP, WARM = range(9)  # of `rule`
+BARS, USUAL = range(2)  # of `looked_at`
+SHEETS = 4  # times the cells of a block are what ``weigh`` needs as room
 
 
-@compiled
+@inlined
 def weigh(
-    targets: int,
-    signals: Whole,
-    sure: Array,
-    weights: Array,
-    rule: Array,
-    due: Whole,
-    counted: int,
-    usual: int,
-    length: int,
-    width: int,
-) -> bool:
-    """The target weights of the rows that are `due`, into `targets`.
+    wanted: Array, room: int, spots: Whole, sure: Array, weights: Array, rule: Array, looked_at: Whole, first: int,
+    rows: int, length: int,
+) -> bool:  # fmt: skip
+    """The target weights of so many `rows` from row `first` on, into the first rows of `wanted` (most, N).
 
-    `signals` (S, 2) are the addresses of values and confidences; where the latter is 0, `sure` (S,) holds for all
-    values. `counted` and `usual` are the addresses of how many bars a symbol had by each that it has (0 where it has
-    none), and of its volatility. False, and nothing of worth, if a signal leaves its range.
+    `spots` (S, 2) are the addresses of the values and the confidences of these rows; where the latter is 0, `sure` (S,)
+    holds for all values. `looked_at` are the addresses of how many bars a symbol had by each that it has (0 where it has
+    none), and of its volatility, both of `length` rows. From row WARM of the `rule` on every symbol has a bar and enough
+    of them. `room` is the address of SHEETS times the cells of `wanted`. False if a signal leaves its range.
     """
-    bars, volatility = matrix_at(counted, length, width), matrix_at(usual, length, width)
-    wanted = matrix_at(targets, length, width)
-    most = max(1, BLOCK // width)
-    scores = np.empty((most, width))
-    sums = np.empty((3, most * width))
-    turn = 0
-    while turn < len(due):
-        t, rows = due[turn], 1
-        while rows < most and turn + rows < len(due) and due[turn + rows] == t + rows:
-            rows += 1
-        if not _score(scores.ravel(), sums, signals, sure, weights, bars.ravel(), rule, t * width, rows * width):
-            return False
-        if rule[METHOD] == EQUAL and rule[LONG_ONLY] != 0:
-            _size_equally(wanted, scores, t, rows, rule)
+    width, most = wanted.shape[1], wanted.size
+    scores, count = matrix_at(room, rows, width), rows * width
+    bars = cells_at(looked_at[BARS], first * width, count)
+    sums = matrix_at(room + 8 * most, 3, most)
+    if not _score(cells_at(room, 0, count), sums, spots, sure, weights, rule):
+        return False
+    if first < rule[WARM]:
+        _silence(cells_at(room, 0, count), bars, max(rule[WARMUP], 1.0))
+    if rule[METHOD] == EQUAL and rule[LONG_ONLY] != 0:
+        if width == 1:
+            _size_alone(wanted.ravel(), cells_at(room, 0, count), rule)
         else:
-            for row in range(rows):
-                _size(wanted[t + row], scores[row], volatility[t + row], rule)
-        turn += rows
+            _size_equally(wanted, scores, rule)
+    else:
+        volatility = matrix_at(looked_at[USUAL], length, width)
+        for row in range(rows):
+            _size(wanted[row], scores[row], volatility[first + row], rule)
     return True
 
 
 @compiled
-def _score(
-    score: Array, sums: Array, signals: Whole, sure: Array, weights: Array, bars: Array, rule: Array, first: int,
-    count: int,
-) -> bool:  # fmt: skip
-    """The scores of `count` cells, NaN without one; in doubt 0, which is as good as a hold. False beyond the range."""
+def _score(score: Array, sums: Array, spots: Whole, sure: Array, weights: Array, rule: Array) -> bool:
+    """The scores of some cells, NaN without one; in doubt 0, which is as good as a hold. False beyond the range."""
+    count = len(score)
     value, spoken, trust = sums[0], sums[1], sums[2]
-    total, beyond, least = 0.0, 0, max(rule[WARMUP], 1.0)
-    if len(weights) == 1 and weights[0] == 1.0 and signals[0, 1] == 0 and rule[MIN_CONFIDENCE] <= sure[0] <= 1.0:
-        alone = cells_at(signals[0, 0], first, count)  # the score is the one signal
+    total, beyond = 0.0, 0
+    if len(weights) == 1 and weights[0] == 1.0 and spots[0, 1] == 0 and rule[MIN_CONFIDENCE] <= sure[0] <= 1.0:
+        alone = cells_at(spots[0, 0], 0, count)  # the score is the one signal
         for i in range(count):
             beyond += abs(alone[i]) > 1
-            score[i] = alone[i] if bars[first + i] >= least else np.nan
+            score[i] = alone[i]
         return beyond == 0
-    sums[:] = 0.0
+    for i in range(count):
+        value[i] = spoken[i] = trust[i] = 0.0
     for k in range(len(weights)):
-        opinions, weight = cells_at(signals[k, 0], first, count), weights[k]
+        opinions, weight = cells_at(spots[k, 0], 0, count), weights[k]
         total += weight
-        if signals[k, 1]:
-            confidences = cells_at(signals[k, 1], first, count)
+        if spots[k, 1]:
+            confidences = cells_at(spots[k, 1], 0, count)
             for i in range(count):
                 speaks = (opinions[i] == opinions[i]) & (confidences[i] == confidences[i])
                 beyond += (abs(opinions[i]) > 1) | (confidences[i] < 0) | (confidences[i] > 1)
@@ -87,7 +79,7 @@ def _score(
                 trust[i] += weight * sure[k] if opinions[i] == opinions[i] else 0.0
     for i in range(count):
         mean = value[i] / spoken[i]  # NaN where all abstain
-        score[i] = min(max(mean, -1.0), 1.0) if (bars[first + i] >= least) & (mean == mean) else np.nan
+        score[i] = min(max(mean, -1.0), 1.0) if mean == mean else np.nan
     if rule[MIN_CONFIDENCE] > 0:
         for i in range(count):
             if score[i] == score[i] and not min(max(trust[i] / total, 0.0), 1.0) >= rule[MIN_CONFIDENCE]:
@@ -96,9 +88,26 @@ def _score(
 
 
 @compiled
-def _size_equally(targets: Array, scores: Array, first: int, rows: int, rule: Array) -> None:
+def _silence(score: Array, bars: Array, least: float) -> None:
+    """No score without a bar, or without enough of them."""
+    for i in range(len(score)):
+        said = score[i]
+        score[i] = said if bars[i] >= least else np.nan
+
+
+@compiled
+def _size_alone(targets: Array, scores: Array, rule: Array) -> None:
+    """As ``_size_equally`` of one symbol, whose part is always the same."""
+    threshold, part = rule[THRESHOLD], min(rule[GROSS], rule[MAX_WEIGHT])
+    for row in range(len(scores)):
+        sold = 0.0 if scores[row] < -threshold else np.nan
+        targets[row] = part if scores[row] > threshold else sold
+
+
+@compiled
+def _size_equally(targets: Array, scores: Array, rule: Array) -> None:
     """The usual case, many sessions at a time and without a branch: the processor could only guess at signals."""
-    threshold, width = rule[THRESHOLD], scores.shape[1]
+    threshold, (rows, width) = rule[THRESHOLD], scores.shape
     for row in range(rows):
         count = 0
         for n in range(width):
@@ -107,7 +116,7 @@ def _size_equally(targets: Array, scores: Array, first: int, rows: int, rule: Ar
         for n in range(width):
             score = scores[row, n]
             sold = 0.0 if score < -threshold else np.nan
-            targets[first + row, n] = each if score > threshold else sold
+            targets[row, n] = each if score > threshold else sold
 
 
 @compiled

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from markets import barely_dearer, random_market, random_targets
 
-from marketagent import kernel
 from marketagent.backtest import _measured
 from marketagent.costs import Costs, parse
+from marketagent.kernel.measure import RESULTS
+from marketagent.kernel.terms import CHARGED
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.panel import Panel
 from marketagent.replay import Ground
@@ -36,7 +37,7 @@ def metrics_of(run: Simulation, costs: Costs, panel: Panel, fill: str, cash: flo
 
 
 def same(found: dict[str, float | None], expected: dict[str, float | None]) -> None:
-    for name in kernel.RESULTS:
+    for name in RESULTS:
         if expected[name] is None:
             assert found[name] is None, name
         else:
@@ -87,9 +88,9 @@ def test_owed_cash_is_charged_the_same() -> None:
 def test_whatever_costs_can_charge_is_charged() -> None:
     assert (
         parse("alpaca", slippage="volume:0.01,sqrt:1", borrow_rate=0.3, margin_rate=0.2).unknown_to(
-            {*kernel.CHARGED, "participation", "impact"}
+            {*CHARGED, "participation", "impact"}
         )
         == []
     )
-    known = {*kernel.CHARGED, "tiers", "participation", "impact", "name", "slippage"}
+    known = {*CHARGED, "tiers", "participation", "impact", "name", "slippage"}
     assert {field.name for field in fields(Costs)} == known  # a new one must be taught to the kernel

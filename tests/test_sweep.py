@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from markets import random_market
 
-from marketagent import catalog, indicators, kernel
+from marketagent import catalog, indicators
 from marketagent.backtest import backtest
 from marketagent.costs import parse
 from marketagent.decision import BadStrategy, decide
 from marketagent.deferred import Deferred, Memo, remembering
 from marketagent.grid import axes
 from marketagent.indicators import sma
+from marketagent.kernel.measure import RESULTS
 from marketagent.panel import Panel
 from marketagent.program import computed
 from marketagent.replay import Ground
@@ -31,7 +32,7 @@ def agrees(strategy: Strategy, panel: Panel, sweep: Sweep) -> None:
     result = backtest(decide(strategy, panel), sweep.ground.costs, sweep.ground.cash, start=sweep.ground.start)
     found = sweep.metrics(strategy)
     assert found["equity"] == result.simulation.equity[-1]  # to the bit: every share that was traded is the same
-    for name in kernel.RESULTS:
+    for name in RESULTS:
         expected = result.metrics[name]
         assert found[name] == (None if expected is None else pytest.approx(expected, rel=1e-9, abs=1e-9)), name
 

@@ -1,0 +1,157 @@
+"""The walk of an account over the rows of a market, as simulate's loop: nights, splits, fills, ends, value, decision."""
+
+from marketagent.compiled import Array, Whole, compiled, inlined, matrix_at
+from marketagent.kernel.days import before_open, close_silent, pay_dividends, pay_for_night, pay_owed, value_of
+from marketagent.kernel.fills import decide, fill, is_apart, wants
+from marketagent.kernel.measure import measure
+from marketagent.kernel.terms import (
+    BORROW,
+    CASH,
+    ENDS,
+    FILL,
+    MARGIN,
+    NEXT_OPEN,
+    NIGHT,
+    PAYS,
+    SAME_CLOSE,
+    SPLITS,
+    START,
+    START_CASH,
+    STEPS,
+    WAITS,
+    WIDTH,
+    Book,
+    Market,
+    book,
+    market,
+)  # fmt: skip
+
+GLANCE = 64  # rows that are valued together while nothing happens
+
+
+@compiled
+def run(
+    targets: int, band: float, facts: Whole, bill: Array, terms: Array, room: Array, equity: Array, results: Array
+) -> None:
+    """Trade `targets` into `equity` (T,), from row `start` on, and its `results`, as RESULTS names them.
+
+    `room` are cells for the book, as many as ``room_for`` says.
+    """
+    length, width, start = len(equity), facts[WIDTH], int(terms[START])
+    account = book(room.ctypes.data, terms[START_CASH], width)
+    walk(account, market(facts), matrix_at(targets, length, width), 0, start, length, band, bill, terms, equity)
+    measure(equity[start:], terms, account.account, results)
+
+
+@inlined
+def walk(
+    account: Book, facts: Market, wanted: Array, base: int, first: int, last: int, band: float, bill: Array, terms: Array,
+    equity: Array,
+) -> None:  # fmt: skip
+    """Live through the rows from `first` to before `last`; those from row `base` on decide: `wanted` are their targets."""
+    t = first
+    while t < last:
+        if facts.calm[t] > t and _is_still(account, bill):
+            still = min(base if t < base else last, facts.calm[t])
+            t = _pass_calm(account, facts, wanted, base, t, still, band, equity)
+            if t == still:
+                continue
+        _live(account, facts, t, bill, terms)
+        worth = account.account[CASH] + value_of(account.shares, facts.marks[t])
+        if t >= base:
+            decide(account, wanted[t - base], facts.closes[t], worth, band, terms[STEPS])
+            if account.account[WAITS] != 0 and terms[FILL] == SAME_CLOSE:
+                fill(account, facts, t, facts.closes[t], bill, terms[STEPS])
+                worth = account.account[CASH] + value_of(account.shares, facts.marks[t])
+        equity[t] = worth
+        t += 1
+
+
+@compiled
+def _is_still(account: Book, bill: Array) -> bool:
+    """Whether shares and cash stay as they are over a row on which nothing happens to a symbol."""
+    if account.account[WAITS] != 0:
+        return False
+    owes = account.account[CASH] < 0
+    for n in range(len(account.shares)):
+        owes |= account.shares[n] < 0
+    return not owes or (bill[BORROW] == 0 and bill[MARGIN] == 0)
+
+
+@compiled
+def _live(account: Book, facts: Market, t: int, bill: Array, terms: Array) -> None:
+    """What comes before the close of row `t`."""
+    owes, happens = False, facts.happens[t]
+    if happens & NIGHT:
+        pay_for_night(account, facts.marks[t - 1], bill)
+    if happens & SPLITS:
+        owes = before_open(account, facts.splits[t], facts.dividends[t], terms[STEPS])
+    elif happens & PAYS:
+        pay_dividends(account, facts.dividends[t])
+    if account.account[WAITS] != 0:
+        price = facts.opens[t] if terms[FILL] == NEXT_OPEN else facts.closes[t]
+        fill(account, facts, t, price, bill, terms[STEPS])
+    if owes:
+        pay_owed(account, facts.marks[t])
+    if happens & ENDS:
+        close_silent(account, facts, t)
+
+
+@compiled
+def _pass_calm(
+    account: Book, facts: Market, wanted: Array, base: int, first: int, last: int, band: float, equity: Array
+) -> int:
+    """Value the rows from `first` on, on which nothing happens; returns the first that may order something, or `last`."""
+    cash, shares = account.account[CASH], account.shares
+    if len(shares) == 1:
+        return _pass_alone(cash, shares[0], facts, wanted, base, first, last, band, equity)
+    for t in range(first, last):
+        worth = cash + value_of(shares, facts.marks[t])
+        equity[t] = worth
+        if t >= base and worth > 0 and wants(wanted[t - base], shares, facts.closes[t], worth, band):
+            return t
+    return last
+
+
+@compiled
+def _pass_alone(
+    cash: float,
+    shares: float,
+    facts: Market,
+    wanted: Array,
+    base: int,
+    first: int,
+    last: int,
+    band: float,
+    equity: Array,
+) -> int:
+    """As ``_pass_calm``, of one symbol: many rows at a time and without a branch.
+
+    What is valued beyond the row returned is valued again when its turn comes.
+    """
+    while first < last:
+        count = min(last - first, GLANCE)
+        mark, worth = facts.marks.ravel()[first : first + count], equity[first : first + count]
+        for i in range(count):
+            worth[i] = cash + (0.0 + shares * mark[i])  # as a sum over symbols begins
+        if first >= base:
+            target = wanted.ravel()[first - base : first - base + count]
+            row = _first_apart(target, shares, facts.closes.ravel()[first : first + count], worth, band)
+            if row < count:
+                return first + row
+        first += count
+    return last
+
+
+@compiled
+def _first_apart(target: Array, shares: float, close: Array, worth: Array, band: float) -> int:
+    """The first of some rows of one symbol on which fills._wants is true, or how many there are."""
+    found = 0
+    for i in range(len(target)):
+        found += is_apart(target[i], shares, close[i], worth[i], band) & (worth[i] > 0)
+    if found == 0:
+        return len(target)
+    row = 0
+    while not (worth[row] > 0 and is_apart(target[row], shares, close[row], worth[row], band)):
+        row += 1
+    return row
