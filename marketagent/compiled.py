@@ -109,3 +109,9 @@ def numbers_at(address: int, first: int, count: int) -> Whole:
 def matrix_at(address: int, length: int, width: int) -> Array:
     """The (T, N) array at `address`."""
     return carray(_pointer(address), (length, width), np.float64)
+
+
+@compiled
+def in_line(values: Array) -> Array:
+    """The cells of a C-ordered array one after the other; the array has to live on."""
+    return cells_at(values.ctypes.data, 0, values.size)

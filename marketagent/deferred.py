@@ -8,12 +8,12 @@ runs. Whatever else is done to a `Deferred` (``np.tanh``, ``.sum()``, an index) 
 The two ways give the same bits: only operations are deferred that have one right result.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from threading import Lock
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -135,15 +135,29 @@ class Memo:
         made = self._made(function, args, options)
         return made if self.deferring else _copied(made)
 
+    def name(self, value: Any) -> Any:
+        """By what an array, or the argument of an indicator, would be found on another panel; None if by nothing.
+
+        The name of an indicator's array is (function, arguments, options), or (such a name, place) of one of several.
+        """
+        if isinstance(value, Deferred):
+            return value.key
+        if isinstance(value, np.ndarray):
+            name, array = self._known.get(id(value), (None, None))
+            return name if array is value else None
+        return Plain(type(value).__name__, value)
+
     def _made(self, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        key = (function.__name__, *(self._name(arg) for arg in args), *sorted(options.items()))
-        if any(part is None for part in key):
-            return _wrapped(function(*map(concrete, args), **options), None)
+        places = tuple([self.name(arg) for arg in args])
+        words = tuple([(word, self.name(options[word])) for word in sorted(options)])
+        if None in places or any(name is None for _, name in words):
+            return _wrapped(function(*map(concrete, args), **{word: concrete(options[word]) for word in options}), None)
+        key = (function.__name__, places, words)
         with self._lock:  # both threads ask for the same window at first; one computes it
             if key in self._kept:
                 self._kept[key] = self._kept.pop(key)  # the newest is the last
                 return self._kept[key]
-            made = _wrapped(function(*map(concrete, args), **options), key)
+            made = _wrapped(function(*map(concrete, args), **{word: concrete(options[word]) for word in options}), key)
             self.computed += 1
             self._kept[key] = made
             self._bytes += _size(made)
@@ -151,17 +165,32 @@ class Memo:
                 self._bytes -= _size(self._kept.pop(next(iter(self._kept))))
             return made
 
-    def _name(self, value: Any) -> Any:
-        """What stands for an argument in the key; None for an array that nobody has a name for."""
-        if isinstance(value, Deferred):
-            return value.key
-        if isinstance(value, np.ndarray):
-            name, array = self._known.get(id(value), (None, None))
-            return name if array is value else None
-        return type(value).__name__, value
+
+class Plain(NamedTuple):
+    """An argument that is no array, in the name of an indicator's array: 1 and 1.0 and True are different ones."""
+
+    kind: str
+    value: Any
 
 
 _memo: ContextVar[Memo | None] = ContextVar("memo", default=None)
+
+
+_indicators: dict[str, Callable[..., Any]] = {}
+
+
+def named(name: Any, panel: Mapping[str, Array]) -> Any:
+    """What a name stands for (see ``Memo.name``) where the arrays of `panel` have these names: an array, or several."""
+    if isinstance(name, Plain):
+        return name.value
+    if isinstance(name, str):
+        return panel[name]
+    if len(name) == 2:
+        return named(name[0], panel)[name[1]]
+    function, args, options = name
+    return _indicators[function](
+        *(named(arg, panel) for arg in args), **{word: named(arg, panel) for word, arg in options}
+    )
 
 
 @contextmanager
@@ -176,6 +205,7 @@ def remembering(memo: Memo) -> Iterator[None]:
 
 def deferrable(function: Callable[P, R]) -> Callable[P, R]:
     """An indicator that is remembered where somebody is remembering, and is what it was elsewhere."""
+    _indicators[function.__name__] = function
 
     @wraps(function)
     def asked(*args: P.args, **options: P.kwargs) -> R:
@@ -282,9 +312,13 @@ def _operand(value: Any, shape: tuple[int, ...]) -> Deferred | float | bool | No
     if isinstance(value, _NUMBERS):
         return bool(value) if isinstance(value, _BOOLS) else float(value)
     if isinstance(value, np.ndarray) and value.shape == shape and value.dtype in (np.float64, np.bool_):
+        memo = _memo.get()
+        key = None if memo is None else memo.name(value)
         # A view that cannot be written to is not enough: its base can. What is no indicator is kept as it is now.
-        kept = value if not value.flags.writeable and value.base is None else value.copy()
-        return Deferred(LEAF, (), shape, truth=value.dtype == np.bool_, array=kept)
+        is_safe = key is not None or (not value.flags.writeable and value.base is None)
+        return Deferred(
+            LEAF, (), shape, truth=value.dtype == np.bool_, array=value if is_safe else value.copy(), key=key
+        )
     return None
 
 

@@ -1,6 +1,6 @@
 """What the combinations of a grid came to, by number: in arrays, which take a twentieth of what dicts of floats do."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from threading import Lock
 
 import numpy as np
@@ -49,16 +49,19 @@ class Outcomes(Mapping[int, Metrics]):
     Several threads may `put`; whoever looks meanwhile sees what was put before.
     """
 
-    def __init__(self) -> None:
-        self._names: tuple[str, ...] = ()
-        self._there, self._table = np.zeros(0, dtype=np.bool_), np.empty((0, 0))  # by number, so that nothing is sorted
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        self._there, self._table = (
+            np.zeros(0, dtype=np.bool_),
+            np.empty((0, len(names))),
+        )  # by number: nothing is sorted
         self._count, self._lock = 0, Lock()
 
-    def put(self, number: int, metrics: Metrics) -> None:
+    def put(self, number: int, values: Array) -> None:
+        """Note the `values` of a combination, in the order of the names; NaN for None."""
         with self._lock:
-            self._names = self._names or tuple(metrics)
             self._make_room(number)
-            self._table[number] = [np.nan if (value := metrics[name]) is None else value for name in self._names]
+            self._table[number] = values
             self._count += not self._there[number]
             self._there[number] = True
 
@@ -70,8 +73,6 @@ class Outcomes(Mapping[int, Metrics]):
     def figures(self, name: str) -> Figures:
         """One of the metrics of all that is done."""
         numbers = self.numbers
-        if not len(numbers):
-            return Figures(numbers, np.empty(0))
         return Figures(numbers, self._table[numbers, self._names.index(name)])
 
     def __getitem__(self, number: int) -> Metrics:
@@ -94,7 +95,7 @@ class Outcomes(Mapping[int, Metrics]):
             return
         more = max(number + 1, 2 * room, _FIRST_ROOM)
         there, table = np.zeros(more, dtype=np.bool_), np.zeros((more, len(self._names)))
-        there[:room], table[:room] = self._there, self._table.reshape(room, len(self._names))
+        there[:room], table[:room] = self._there, self._table
         self._table, self._there = table, there
 
 

@@ -1,4 +1,4 @@
-"""One combination of a sweep in one go, compiled: from indicators to signals, target weights, equity and metrics.
+"""Combinations of a sweep, compiled: from indicators to signals, target weights, equity and metrics in one go.
 
 A few hundred cells at a time go through all of it, and stay in the nearest cache meanwhile: the program of the signals
 (``cells``), the weights (``weighing``), the rows of the simulation (``kernel``).
@@ -7,9 +7,9 @@ A few hundred cells at a time go through all of it, and stay in the nearest cach
 import numpy as np
 
 from marketagent.cells import hold, place_of, run_block
-from marketagent.compiled import Array, Whole, compiled, matrix_at
+from marketagent.compiled import Array, Whole, compiled, matrix_at, numbers_at
 from marketagent.kernel.measure import measure
-from marketagent.kernel.terms import LENGTH, START, START_CASH, WIDTH, book, market, room_for
+from marketagent.kernel.terms import LENGTH, START, START_CASH, WIDTH, Book, book, market, room_for
 from marketagent.kernel.walk import walk
 from marketagent.weighing import SHEETS, weigh
 
@@ -25,24 +25,58 @@ def cells_for(width: int, registers: int) -> int:
 @compiled
 def play(
     codes: Whole, leaves: Whole, constants: Array, parts: Whole, sure: Array, weights: Array, rule: Array, due: Whole,
-    looked_at: Whole, facts: Whole, band: float, bill: Array, terms: Array, room: Array, equity: Array, results: Array,
-) -> bool:  # fmt: skip
-    """Decide and trade one combination into `equity` (T,), from row `start` on, and its `results`, as RESULTS names them.
+    facts: Whole, band: float, bill: Array, terms: Array, room: Array, equity: Array, results: Array,
+) -> int:  # fmt: skip
+    """Decide and trade one combination on each of several markets, whose `facts` are (G, ...).
 
-    `codes`, `leaves` and `constants` are the program of the signals, see ``cells``; `parts` (S, 2) say where in it the value
-    and the confidence of each are, `sure` (S,) a confidence that is the same everywhere, `weights` (S,) what each counts.
-    `due` are the rows that decide, `looked_at` the addresses of what ``weighing`` looks at. False, and nothing of worth, if
-    a signal leaves its range.
+    `codes`, `leaves` (G, L) and `constants` are the program of the signals, see ``cells``; `parts` (S, 2) say where in it
+    the value and the confidence of each are, `sure` (S,) a confidence that is the same everywhere, `weights` (S,) what each
+    counts, `rule` what ``weighing`` goes by. `due` (G, 2) are the address and the number of the rows that decide. Into
+    `equity` goes that of one market after the other, each (T,), from its row START on; into `results` (G, ...) the metrics,
+    as RESULTS names them. Returns the first market on which a signal leaves its range, or -1.
     """
-    length, width, start = facts[LENGTH], facts[WIDTH], int(terms[START])
+    first = 0
+    for g in range(len(facts)):
+        length, width = facts[g, LENGTH], facts[g, WIDTH]
+        account, path = book(room.ctypes.data, terms[START_CASH], width), equity[first : first + length]
+        rows, sheets = numbers_at(due[g, 0], 0, due[g, 1]), room.ctypes.data + 8 * room_for(width)
+        if not _decide_and_trade(
+            codes,
+            leaves[g],
+            constants,
+            parts,
+            sure,
+            weights,
+            rule,
+            rows,
+            facts[g],
+            band,
+            bill,
+            terms,
+            sheets,
+            account,
+            path,
+        ):
+            return g
+        measure(path[facts[g, START] :], terms, account.account, results[g])
+        first += length
+    return -1
+
+
+@compiled
+def _decide_and_trade(
+    codes: Whole, leaves: Whole, constants: Array, parts: Whole, sure: Array, weights: Array, rule: Array, due: Whole,
+    facts: Whole, band: float, bill: Array, terms: Array, sheets: int, account: Book, equity: Array,
+) -> bool:  # fmt: skip
+    """Of one market; `sheets` is the address of the room beside the book. False if a signal leaves its range."""
+    length, width, t = facts[LENGTH], facts[WIDTH], facts[START]
     most = max(1, BLOCK // width)
-    account, sheets = book(room.ctypes.data, terms[START_CASH], width), room.ctypes.data + 8 * room_for(width)
     wanted, held = matrix_at(sheets, most, width), sheets + 8 * (1 + SHEETS) * most * width
     hold(constants, held, most * width)
     spots = np.empty(parts.shape, np.int64)
-    t, turn, decides = start, 0, True
+    turn, decides = 0, True
     while decides:
-        decides = turn < len(due)
+        decides = turn < len(due)  # after the last row that does there may be more to live through
         first, rows = due[turn] if decides else length, 0
         while rows < most and turn < len(due) and due[turn] == first + rows:
             rows, turn = rows + 1, turn + 1
@@ -52,10 +86,9 @@ def play(
                 spots[k, 0] = place_of(parts[k, 0], leaves, held, most * width, first * width)
                 alike = parts[k, 1] == SURE
                 spots[k, 1] = 0 if alike else place_of(parts[k, 1], leaves, held, most * width, first * width)
-            if not weigh(wanted, sheets + 8 * most * width, spots, sure, weights, rule, looked_at, first, rows, length):
+            if not weigh(wanted, sheets + 8 * most * width, spots, sure, weights, rule, facts, first, rows):
                 return False
         if first + rows > t:
             walk(account, market(facts), wanted, first, t, first + rows, band, bill, terms, equity)
             t = first + rows
-    measure(equity[start:], terms, account.account, results)
     return True

@@ -1,6 +1,6 @@
 """From deferred arrays to a program over registers, and the program run: see ``deferred`` and ``cells``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,13 +9,17 @@ from marketagent.cells import BLOCK, compute
 from marketagent.compiled import address
 from marketagent.deferred import Array, Deferred
 
+Read = Callable[
+    [Sequence[Deferred | Array]], Sequence[Array]
+]  # what a program reads in the place of what it is made of
+
 
 class Program:
     """The operations that were asked for, in an order in which each comes after what it is of, a register for each."""
 
     def __init__(self) -> None:
         self._codes: list[int] = []  # five numbers an operation
-        self._leaves: list[Array] = []  # kept here, where their addresses are good
+        self.leaves: list[Deferred | Array] = []  # what is read
         self._constants: list[tuple[int, float]] = []
         self._places: dict[int | str, int] = {}
         self.registers = 0
@@ -34,11 +38,6 @@ class Program:
         return np.array(self._codes, dtype=np.int64).reshape(-1, 5)
 
     @property
-    def leaves(self) -> NDArray[np.int64]:
-        """(L,): the addresses of what is read."""
-        return np.array([address(leaf) for leaf in self._leaves], dtype=np.int64)
-
-    @property
     def constants(self) -> Array:
         """(C, 2): registers, and the number that each holds throughout."""
         return np.array(self._constants, dtype=np.float64).reshape(-1, 2)
@@ -47,8 +46,8 @@ class Program:
         if isinstance(arg, float):
             self._constants.append((self.registers, arg))
         elif not isinstance(arg, Deferred) or arg.is_computed:
-            self._leaves.append(arg.leaf if isinstance(arg, Deferred) else np.ascontiguousarray(arg, dtype=np.float64))
-            return -len(self._leaves)
+            self.leaves.append(arg)
+            return -len(self.leaves)
         else:
             operands = [self.place(each) for each in arg.args]
             self._codes += arg.op, self.registers, *operands, *operands[:1] * (3 - len(operands))
@@ -56,13 +55,28 @@ class Program:
         return self.registers - 1
 
 
-def computed(nodes: Sequence[Deferred]) -> list[Array]:
-    """The arrays of `nodes`, all of one shape, computed together; what is an array already comes out as it is."""
-    made = [node.leaf if node.is_computed else np.empty(node.shape) for node in nodes]
-    wanted = [(node, array) for node, array in zip(nodes, made, strict=True) if not node.is_computed]
-    if wanted:
-        program = Program()
-        outputs = [(program.place(node), address(array)) for node, array in wanted]
-        room = np.empty(program.registers * BLOCK)
-        compute(program.codes, program.leaves, program.constants, room, np.array(outputs, dtype=np.int64), made[0].size)
+def computed(
+    nodes: Sequence[Deferred], leaves: Read | None = None, shape: tuple[int, ...] | None = None
+) -> list[Array]:
+    """The arrays of `nodes`, all of one shape, computed together; of other arrays of another `shape` where `leaves` gives
+    such for those that they are of."""
+    if not nodes:
+        return []
+    program = Program()
+    places = [program.place(node) for node in nodes]
+    read = [leaf_of(leaf) for leaf in program.leaves] if leaves is None else leaves(program.leaves)
+    made = [np.empty(shape or nodes[0].shape) for _ in nodes]
+    compute(
+        program.codes,
+        np.array([address(leaf) for leaf in read], dtype=np.int64),
+        program.constants,
+        np.empty(program.registers * BLOCK),
+        np.array([(place, address(array)) for place, array in zip(places, made, strict=True)], dtype=np.int64),
+        made[0].size,
+    )
     return made
+
+
+def leaf_of(arg: Deferred | Array) -> Array:
+    """As a program reads it."""
+    return arg.leaf if isinstance(arg, Deferred) else np.ascontiguousarray(arg, dtype=np.float64)

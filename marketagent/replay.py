@@ -1,6 +1,6 @@
 """A panel made ready for the compiled simulation, and one combination of parameters played on it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from marketagent.compiled import address
 from marketagent.costs import Costs
+from marketagent.deferred import Deferred
 from marketagent.indicators import volatility
 from marketagent.kernel.measure import RESULTS
 from marketagent.kernel.terms import ENDS, NIGHT, PAYS, SPLITS, bill_of, room_for
@@ -19,8 +20,9 @@ from marketagent.liquidity import liquidity
 from marketagent.metrics import SESSIONS
 from marketagent.orders import WHOLE
 from marketagent.panel import Array, Panel
-from marketagent.play import SURE, cells_for, play
-from marketagent.program import Program
+from marketagent.play import SURE, cells_for
+from marketagent.play import play as compiled_play
+from marketagent.program import Program, leaf_of
 from marketagent.sessions import due
 from marketagent.signals import Signal
 from marketagent.simulate import FILLS, silent_from
@@ -28,8 +30,15 @@ from marketagent.sizing import METHODS, VOLATILITY_WINDOW
 from marketagent.strategy import Strategy
 from marketagent.timeframes import bars_a_session
 
+FIGURES = ("equity", *RESULTS)  # the last equity and the metrics
 Played = dict[str, float | None]
+Leaves = Callable[[Sequence[Deferred | Array]], Sequence[Sequence[Array]]]  # of each ground those that a program reads
 _NUMBERS = (int, float)
+_rooms = local()
+
+
+class OutOfRange(Exception):
+    """A signal leaves its range on the ground with this number: whoever decides on it is told so by ``decide``."""
 
 
 @dataclass(frozen=True)
@@ -46,62 +55,29 @@ class Ground:
     fill: str = "next-open"
     steps: float = WHOLE
 
-    def play(
-        self, strategy: Strategy, signals: Mapping[str, Signal], watch: Callable[[Array], None] | None = None
-    ) -> Played | None:
-        """The metrics of `strategy`, as kernel.RESULTS names them, and its last `equity`; None if a signal leaves its
-        range: whoever decides on such a one is told so by ``decide``. `watch` gets the equity (T - start,)."""
-        program, width = Program(), len(self.panel.symbols)
-        said = [(signal.value, signal.confidence, strategy.weights.get(name, 1.0)) for name, signal in signals.items()]
-        parts = [
-            (program.place(value), SURE if isinstance(sure, _NUMBERS) else program.place(sure))
-            for value, sure, _ in said
-        ]
-        sure = [float(sure) if isinstance(sure, _NUMBERS) else np.nan for _, sure, _ in said]
-        equity, results = self._results()
-        room = self._room("play", cells_for(width, program.registers))
-        fine = play(
-            program.codes, program.leaves, program.constants, np.array(parts, dtype=np.int64), np.array(sure),
-            np.array([weight for *_, weight in said], dtype=np.float64), self._rule(strategy), self._due(strategy.rebalance),
-            self._looked_at, self._facts, strategy.band, self._bill, self._terms, room, equity, results,
-        )  # fmt: skip
-        if not fine:
-            return None
-        if watch is not None:
-            watch(equity[self.start :])
-        return _played(equity, results)
-
     def replay(self, targets: Array, band: float) -> tuple[Array, Played]:
         """Equity (T - start,) and metrics of given `targets` (T, N), as ``simulate`` trades them."""
         if targets.shape != self.panel.shape:
             raise ValueError(f"targets are {targets.shape}, the panel is {self.panel.shape}")
-        wanted, room = np.ascontiguousarray(targets, dtype=np.float64), self._room("run", room_for(targets.shape[1]))
-        equity, results = self._results()
-        run(address(wanted), band, self._facts, self._bill, self._terms, room, equity, results)
-        return equity[self.start :], _played(equity, results)
+        wanted, room = np.ascontiguousarray(targets, dtype=np.float64), np.empty(room_for(targets.shape[1]))
+        equity, results = np.empty(len(self.panel.sessions)), np.empty(len(RESULTS))
+        run(address(wanted), band, self.facts, self.bill, self.terms, room, equity, results)
+        return equity[self.start :], played(np.append(equity[-1], results))
 
-    def _results(self) -> tuple[Array, Array]:
-        return np.empty(len(self.panel.sessions)), np.empty(len(RESULTS))
-
-    def _room(self, use: str, cells: int) -> Array:
-        """Room of so many cells, of each thread its own, again and again: to be given memory takes longer than to fill it."""
-        room: Array | None = getattr(self._rooms, use, None)
-        if room is None or len(room) < cells:
-            room = np.empty(cells)
-            setattr(self._rooms, use, room)
-        return room
+    def due(self, schedule: str) -> tuple[int, int]:
+        """The address and the number of the rows that decide."""
+        rows = self._schedules.get(schedule)
+        if rows is None:  # of two threads the first one's stay: somebody may be reading them already
+            rows = self._schedules.setdefault(schedule, np.flatnonzero(due(self.panel.sessions, schedule)))
+        return address(rows, np.int64), len(rows)
 
     @cached_property
-    def _rooms(self) -> local:
-        return local()
-
-    @cached_property
-    def _terms(self) -> Array:
+    def terms(self) -> Array:
         a_year = SESSIONS * bars_a_session(self.panel.timeframe)
-        return np.array([self.cash, self.start, FILLS.index(self.fill), self.steps, a_year], dtype=np.float64)
+        return np.array([self.cash, FILLS.index(self.fill), self.steps, a_year], dtype=np.float64)
 
     @cached_property
-    def _bill(self) -> Array:
+    def bill(self) -> Array:
         return bill_of(self.costs)
 
     @cached_property
@@ -123,23 +99,14 @@ class Ground:
         return np.ascontiguousarray(volatility(self.panel.close, VOLATILITY_WINDOW))
 
     @cached_property
-    def _looked_at(self) -> NDArray[np.int64]:
-        """Where the bars and the volatility are."""
-        return np.array([address(self._bars), address(self._usual)])
-
-    @cached_property
-    def _is_whole(self) -> bool:
-        """Whether every symbol has a bar on every row."""
-        return bool(self.panel.has_bar.all())
-
-    @cached_property
-    def _facts(self) -> NDArray[np.int64]:
+    def facts(self) -> NDArray[np.int64]:
         """The market as terms.Market is told of it."""
         liquid = [0 if values is None else address(values) for values in self._liquid]
         whole = [self._happens, self._calm, self._months, self._closes_on]
-        return np.array(
-            [*map(address, self._arrays), *liquid, *(address(values, np.int64) for values in whole), *self.panel.shape]
-        )
+        return np.array([
+            *map(address, self._arrays), *liquid, *(address(values, np.int64) for values in whole), address(self._bars),
+            address(self._usual), *self.panel.shape, self.start, self.panel.has_bar.all(),
+        ], dtype=np.int64)  # fmt: skip
 
     @cached_property
     def _liquid(self) -> tuple[Array | None, Array | None]:
@@ -177,27 +144,79 @@ class Ground:
         turns = np.append(np.flatnonzero(self._happens & ~NIGHT), length)
         return turns[np.searchsorted(turns, np.arange(length))]
 
-    def _rule(self, strategy: Strategy) -> Array:
-        """What ``weighing`` goes by."""
-        return np.array([
-            METHODS.index(strategy.sizing), strategy.top_k, strategy.gross, strategy.max_weight, strategy.long_only,
-            strategy.threshold, strategy.min_confidence, strategy.warmup,
-            max(strategy.warmup - 1, 0) if self._is_whole else len(self.panel.sessions),
-        ], dtype=np.float64)  # fmt: skip
-
     @cached_property
     def _schedules(self) -> dict[str, NDArray[np.int64]]:
         return {}
 
-    def _due(self, schedule: str) -> NDArray[np.int64]:
-        if schedule not in self._schedules:
-            self._schedules[schedule] = np.flatnonzero(due(self.panel.sessions, schedule))
-        return self._schedules[schedule]
+
+def play(
+    grounds: Sequence[Ground], strategy: Strategy, signals: Mapping[str, Signal], leaves_of: Leaves | None = None
+) -> tuple[list[Array], Array]:
+    """The equity (T - start,) of `strategy` on each of `grounds`, and in the rows of an array (G, ...) what FIGURES names.
+
+    The grounds have one sort of account and costs. `signals` are those of the first, deferred or not; `leaves_of` gives
+    the arrays in them on each ground, by itself those of the one. Raises OutOfRange.
+    """
+    program, said = Program(), [(signal.value, signal.confidence) for signal in signals.values()]
+    parts = [
+        (program.place(value), SURE if isinstance(sure, _NUMBERS) else program.place(sure)) for value, sure in said
+    ]
+    leaves = leaves_of(program.leaves) if leaves_of is not None else [[leaf_of(leaf) for leaf in program.leaves]]
+    lengths = [len(ground.panel.sessions) for ground in grounds]
+    equity, results = np.empty(sum(lengths)), np.empty((len(grounds), len(RESULTS)))
+    beyond = compiled_play(
+        program.codes,
+        np.array([[address(leaf) for leaf in each] for each in leaves], dtype=np.int64),
+        program.constants,
+        np.array(parts, dtype=np.int64),
+        np.array([float(sure) if isinstance(sure, _NUMBERS) else np.nan for _, sure in said]),
+        np.array([strategy.weights.get(name, 1.0) for name in signals], dtype=np.float64),
+        _rule(strategy),
+        np.array([ground.due(strategy.rebalance) for ground in grounds], dtype=np.int64),
+        np.array([ground.facts for ground in grounds]),
+        strategy.band,
+        grounds[0].bill,
+        grounds[0].terms,
+        _room(cells_for(max(len(ground.panel.symbols) for ground in grounds), program.registers)),
+        equity,
+        results,
+    )
+    if beyond >= 0:
+        raise OutOfRange(beyond)
+    ends = np.cumsum(lengths)
+    paths = [
+        equity[end - length + ground.start : end] for ground, length, end in zip(grounds, lengths, ends, strict=True)
+    ]
+    figures = np.column_stack([equity[ends - 1], results])
+    figures[~np.isfinite(figures)] = np.nan
+    return paths, figures
 
 
-def _played(equity: Array, results: Array) -> Played:
-    values = results.tolist()
-    return {
-        "equity": float(equity[-1]),
-        **{n: v if isfinite(v) else None for n, v in zip(RESULTS, values, strict=True)},
-    }
+def played(figures: Array) -> Played:
+    """A row of figures by name; None for what is not a number."""
+    return {name: value if isfinite(value) else None for name, value in zip(FIGURES, figures.tolist(), strict=True)}
+
+
+def _rule(strategy: Strategy) -> Array:
+    """What ``weighing`` goes by."""
+    return np.array(
+        [
+            METHODS.index(strategy.sizing),
+            strategy.top_k,
+            strategy.gross,
+            strategy.max_weight,
+            strategy.long_only,
+            strategy.threshold,
+            strategy.min_confidence,
+            strategy.warmup,
+        ],
+        dtype=np.float64,
+    )
+
+
+def _room(cells: int) -> Array:
+    """Room of so many cells, of each thread its own, again and again: to be given memory takes longer than to fill it."""
+    room: Array | None = getattr(_rooms, "room", None)
+    if room is None or len(room) < cells:
+        room = _rooms.room = np.empty(cells)
+    return room

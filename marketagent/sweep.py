@@ -8,9 +8,8 @@ the compiled simulation plays them. All cores work, each at a combination of its
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from threading import Condition, Event
 from typing import Any, overload
 
@@ -22,10 +21,11 @@ from marketagent.deferred import Deferred, Memo, remembering
 from marketagent.errors import UsageError
 from marketagent.grid import Axis, combination, combinations
 from marketagent.indicators import sma
+from marketagent.joint import Joint
 from marketagent.outcomes import Metrics, Numbers, Outcomes
 from marketagent.panel import Array, Panel, empty
-from marketagent.program import computed
-from marketagent.replay import Ground
+from marketagent.program import Read, computed
+from marketagent.replay import FIGURES, Ground, OutOfRange, play, played
 from marketagent.signals import Signal
 from marketagent.strategy import Opinions, Strategy
 
@@ -99,18 +99,27 @@ class Sweep:
         self._watch = watch
         self.ground = replace(ground, panel=ground.panel.locked())
         self.opinions = opinions or {}
-        self.done = Outcomes()
-        self._memo = Memo(_known(self.ground.panel))
+        self.done = Outcomes(FIGURES)
+        self._known = _known(self.ground.panel)
+        self._memo = Memo(self._known)
+        self._joint: Joint | None = None
         self.failed: tuple[int, BaseException] | None = None  # the first combination that raised, and what
         self.given_up = False  # whether a second interruption has left workers alone that may never end
         self._turn, self._playing = Condition(), 0
 
     def run(
-        self, strategies: Sequence[tuple[int, Strategy]], *, workers: int, tell: Callable[[int], None] | None = None
+        self,
+        strategies: Sequence[tuple[int, Strategy]],
+        *,
+        workers: int,
+        tell: Callable[[int], None] | None = None,
+        beside: "Sequence[Sweep]" = (),
     ) -> None:
         """Play every one of `strategies` that is not done yet; `tell` hears now and then how many are.
 
-        An interruption, or a strategy's own exception, ends it once the workers have finished what they are at.
+        The sweeps `beside` play each of them along on their own grounds, of the same account and costs; they are told
+        what to be done with by this one. An interruption, or a strategy's own exception, ends it once the workers have
+        finished what they are at.
         """
         if not strategies:
             return
@@ -118,11 +127,11 @@ class Sweep:
         if not self.done:
             number, strategy = strategies[0]
             with self._noting(number):
-                self._settle(strategy)
+                self._settle(strategy, beside)
         shared, stop = iter(range(len(strategies))), Event()
         pool = ThreadPoolExecutor(workers)
         try:
-            working = [pool.submit(self._work, strategies, shared, stop) for _ in range(workers)]
+            working = [pool.submit(self._work, strategies, beside, shared, stop) for _ in range(workers)]
             self._await(working, tell)
         finally:
             self._halt(stop)
@@ -144,35 +153,65 @@ class Sweep:
                 self.given_up = self._playing > 0
             raise
 
-    def metrics(self, strategy: Strategy, watch: Callable[[Array], None] | None = None) -> Metrics:
+    def metrics(self, strategy: Strategy) -> Metrics:
         """One combination, played; raises what its ``decide`` raises."""
-        panel = self.ground.panel
+        return played(self._alone(strategy)[1])
+
+    def _alone(self, strategy: Strategy) -> tuple[Array, Array]:
+        """The equity of a combination, and its figures."""
         try:
             found = self._signals(strategy, self._memo)
         except Exception:  # it may be at odds with deferred arrays: asked again with plain ones, it says what is wrong
             self._memo = self._memo.plain()
             found = self._signals(strategy, self._memo)
-        result = self.ground.play(strategy, found, watch)
-        if result is None:
-            decide(strategy, panel, self.opinions)  # says which value is out of range
-            raise BadStrategy(f"a signal of {type(strategy).__name__} is outside [-1, 1]")
-        return result
-
-    def _settle(self, strategy: Strategy) -> None:
-        """Use deferred arrays only if they give `strategy` the very signals that it has without them."""
-        plain = signals_of(strategy, self.ground.panel, self.opinions)
         try:
-            found = _arrays(self._signals(strategy, self._memo))
-        except Exception:  # plain arrays it is, with which it has just worked
-            found = {}
-        if not all(name in found and _same(plain[name], found[name]) for name in plain):
-            self._memo = self._memo.plain()
+            paths, figures = play([self.ground], strategy, found)
+        except OutOfRange as beyond:
+            decide(strategy, self.ground.panel, self.opinions)  # says which value is out of range
+            raise BadStrategy(f"a signal of {type(strategy).__name__} is outside [-1, 1]") from beyond
+        return paths[0], figures[0]
+
+    def _together(self, strategy: Strategy, beside: "Sequence[Sweep]") -> list[tuple[Array, Array]]:
+        """The same on the own ground and on those `beside`."""
+        sweeps = (self, *beside)
+        if self._joint is not None:
+            with suppress(Exception):  # whatever it is, it comes again where each is asked alone, and is told as there
+                found = self._signals(strategy, self._memo)
+                paths, figures = play([each.ground for each in sweeps], strategy, found, self._joint.leaves)
+                return list(zip(paths, figures, strict=True))
+        return [each._alone(strategy) for each in sweeps]
+
+    def _settle(self, strategy: Strategy, beside: "Sequence[Sweep]") -> None:
+        """Use deferred arrays, and one trace for all grounds, only if they give the very signals that there are without."""
+        sweeps = (self, *beside)
+        joint, fits = Joint(self._memo, [each._known for each in sweeps]), len(sweeps) > 1
+        for g, each in enumerate(sweeps):
+            _ = each.ground.facts  # made here, once: of what two threads make at the same time one would be freed
+            panel = each.ground.panel
+            plain = signals_of(strategy, panel, each.opinions)
+            if not each._finds(plain, strategy, panel.shape):
+                each._memo = each._memo.plain()
+            fits = fits and self._memo.deferring and self._finds(plain, strategy, panel.shape, joint.on(g))
+        self._joint = joint if fits else None
+
+    def _finds(
+        self, plain: Mapping[str, Signal], strategy: Strategy, shape: tuple[int, ...], leaves: Read | None = None
+    ) -> bool:
+        """Whether the signals found with deferred arrays, by themselves of the own panel, are the `plain` ones."""
+        try:
+            found = _arrays(self._signals(strategy, self._memo), shape, leaves)
+            return all(_same(plain[name], *found[name]) for name in plain)
+        except Exception:  # then it is done without what was tried: the plain signals are there
+            return False
 
     def _signals(self, strategy: Strategy, memo: Memo) -> dict[str, Signal]:
         with remembering(memo):
             return signals_of(strategy, self.ground.panel, self.opinions)
 
-    def _work(self, strategies: Sequence[tuple[int, Strategy]], shared: Iterator[int], stop: Event) -> None:
+    def _work(
+        self, strategies: Sequence[tuple[int, Strategy]], beside: "Sequence[Sweep]", shared: Iterator[int], stop: Event
+    ) -> None:
+        sweeps = (self, *beside)
         for place in shared:  # one `next` at a time: an iterator over a range is safe between threads
             number, strategy = strategies[place]
             if number in self.done:
@@ -183,10 +222,14 @@ class Sweep:
                 self._playing += 1
             try:
                 with self._noting(number):
-                    found = self.metrics(strategy, self._watch and partial(self._watch, number))
+                    found = self._together(strategy, beside)
+                    for each, (path, _) in zip(sweeps, found, strict=True):
+                        if each._watch is not None:
+                            each._watch(number, path)
                 with self._turn:
                     if not self.given_up:  # else what is done is being counted
-                        self.done.put(number, found)
+                        for each, (_, figures) in zip(reversed(sweeps), reversed(found), strict=True):
+                            each.done.put(number, figures)
             finally:
                 with self._turn:
                     self._playing -= 1
@@ -236,16 +279,18 @@ def _known(panel: Panel) -> dict[str, Array]:
     }
 
 
-def _arrays(signals: Mapping[str, Signal]) -> dict[str, tuple[Array, Array | float]]:
-    """Value and confidence of each of `signals`; those that are deferred are computed together."""
+def _arrays(
+    signals: Mapping[str, Signal], shape: tuple[int, ...], leaves: Read | None = None
+) -> dict[str, tuple[Array, Array | float]]:
+    """Value and confidence of each of `signals`; those that are deferred are computed together, of other `leaves` if given."""
     parts: list[Any] = [part for signal in signals.values() for part in (signal.value, signal.confidence)]
     deferred = [part for part in parts if isinstance(part, Deferred)]
-    arrays = dict(zip(map(id, deferred), computed(deferred), strict=True))
+    arrays = dict(zip(map(id, deferred), computed(deferred, leaves, shape), strict=True))
     made = [arrays.get(id(part), part) for part in parts]
     return dict(zip(signals, zip(made[::2], made[1::2], strict=True), strict=True))
 
 
-def _same(plain: Signal, found: tuple[Array, Array | float]) -> bool:
-    sure = np.where(np.isnan(plain.value), np.nan, found[1])
-    value = np.where(np.isnan(sure), np.nan, found[0])
+def _same(plain: Signal, value: Array, confidence: Array | float) -> bool:
+    sure = np.where(np.isnan(plain.value), np.nan, confidence)
+    value = np.where(np.isnan(sure), np.nan, value)
     return np.array_equal(plain.value, value, equal_nan=True) and np.array_equal(plain.confidence, sure, equal_nan=True)

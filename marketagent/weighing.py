@@ -6,43 +6,49 @@ and sizing.target_weights. Tests hold the two equal.
 
 import numpy as np
 
-from marketagent.compiled import Array, Whole, cells_at, compiled, inlined, matrix_at
+from marketagent.compiled import Array, Whole, cells_at, compiled, in_line, matrix_at
+from marketagent.kernel.terms import BARS, IS_WHOLE, LENGTH, USUAL, WIDTH
 
 EQUAL, SCORE, INVERSE_VOLATILITY, TOP_K = range(4)  # as sizing.METHODS
-METHOD, BEST, GROSS, MAX_WEIGHT, LONG_ONLY, THRESHOLD, MIN_CONFIDENCE, WARMUP, WARM = range(9)  # of `rule`
-BARS, USUAL = range(2)  # of `looked_at`
+METHOD, BEST, GROSS, MAX_WEIGHT, LONG_ONLY, THRESHOLD, MIN_CONFIDENCE, WARMUP = range(8)  # of `rule`
 SHEETS = 4  # times the cells of a block are what ``weigh`` needs as room
 
 
-@inlined
+@compiled
 def weigh(
-    wanted: Array, room: int, spots: Whole, sure: Array, weights: Array, rule: Array, looked_at: Whole, first: int,
-    rows: int, length: int,
-) -> bool:  # fmt: skip
+    wanted: Array,
+    room: int,
+    spots: Whole,
+    sure: Array,
+    weights: Array,
+    rule: Array,
+    facts: Whole,
+    first: int,
+    rows: int,
+) -> bool:
     """The target weights of so many `rows` from row `first` on, into the first rows of `wanted` (most, N).
 
     `spots` (S, 2) are the addresses of the values and the confidences of these rows; where the latter is 0, `sure` (S,)
-    holds for all values. `looked_at` are the addresses of how many bars a symbol had by each that it has (0 where it has
-    none), and of its volatility, both of `length` rows. From row WARM of the `rule` on every symbol has a bar and enough
-    of them. `room` is the address of SHEETS times the cells of `wanted`. False if a signal leaves its range.
+    holds for all values. `room` is the address of SHEETS times the cells of `wanted`. Of the `facts`, BARS is where it is
+    written how many bars a symbol had by each that it has (0 where it has none), USUAL where its volatility is. False if
+    a signal leaves its range.
     """
-    width, most = wanted.shape[1], wanted.size
-    scores, count = matrix_at(room, rows, width), rows * width
-    bars = cells_at(looked_at[BARS], first * width, count)
-    sums = matrix_at(room + 8 * most, 3, most)
-    if not _score(cells_at(room, 0, count), sums, spots, sure, weights, rule):
+    width, most, least = facts[WIDTH], wanted.size, max(rule[WARMUP], 1.0)
+    count = rows * width
+    score, sums = cells_at(room, 0, count), matrix_at(room + 8 * most, 3, most)
+    if not _score(score, sums, spots, sure, weights, rule):
         return False
-    if first < rule[WARM]:
-        _silence(cells_at(room, 0, count), bars, max(rule[WARMUP], 1.0))
+    if not (facts[IS_WHOLE] and first + 1 >= least):
+        _silence(score, cells_at(facts[BARS], first * width, count), least)
     if rule[METHOD] == EQUAL and rule[LONG_ONLY] != 0:
         if width == 1:
-            _size_alone(wanted.ravel(), cells_at(room, 0, count), rule)
+            _size_alone(in_line(wanted), score, rule)
         else:
-            _size_equally(wanted, scores, rule)
+            _size_equally(wanted, matrix_at(room, rows, width), rule)
     else:
-        volatility = matrix_at(looked_at[USUAL], length, width)
+        volatility = matrix_at(facts[USUAL], facts[LENGTH], width)
         for row in range(rows):
-            _size(wanted[row], scores[row], volatility[first + row], rule)
+            _size(wanted[row], score[row * width : (row + 1) * width], volatility[first + row], rule)
     return True
 
 

@@ -6,6 +6,7 @@ from marketagent.compiled import Array, Whole, compiled, inlined
 from marketagent.costs import CENT_HAIR, LARGEST_IMPACT
 from marketagent.execution import ROUNDS
 from marketagent.kernel.terms import (
+    BUYS,
     CASH,
     CAT,
     CEILING,
@@ -19,40 +20,19 @@ from marketagent.kernel.terms import (
     PER_SHARE,
     RATE,
     SEC,
+    SELLS,
     SLIPPAGE,
     TAF,
     TAF_MAXIMUM,
     TIERS,
     TRADED,
     TRADES,
-    WAITS,
     WHOLE_CENTS,
     Book,
     Market,
 )  # fmt: skip
 from marketagent.metrics import FLAT
 from marketagent.orders import HAIR
-
-
-@inlined
-def decide(book: Book, target: Array, close: Array, equity: float, band: float, steps: float) -> None:
-    """Note what is to be traded, if anything is."""
-    book.account[WAITS] = 0.0
-    if (
-        equity > 0
-        and wants(target, book.shares, close, equity, band)
-        and _orders(book.waiting, target, book.shares, close, equity, band, steps)
-    ):
-        book.account[WAITS] = 1.0
-
-
-@inlined
-def wants(target: Array, shares: Array, close: Array, equity: float, band: float) -> bool:
-    """Whether any symbol may have to trade: a quick look without a branch, as on most rows none has."""
-    apart = 0
-    for n in range(len(target)):
-        apart += is_apart(target[n], shares[n], close[n], equity, band)
-    return apart > 0
 
 
 @inlined
@@ -63,21 +43,23 @@ def is_apart(target: float, shares: float, close: float, equity: float, band: fl
     return (away >= band * abs(wanted_value)) & ((shares != 0) | (wanted_value != 0))
 
 
-@compiled
-def _orders(
-    waiting: Array, target: Array, shares: Array, close: Array, equity: float, band: float, steps: float
-) -> bool:
-    """What each symbol is to buy or sell, into `waiting`; True if anything is. `equity` is above 0."""
-    ordered = 0
-    for n in range(len(target)):  # without a branch, as above
+@inlined
+def order(book: Book, target: Array, close: Array, equity: float, band: float, steps: float) -> None:
+    """Note what each symbol is to buy or sell. `equity` is above 0."""
+    waiting, shares = book.waiting, book.shares
+    for n in range(len(target)):  # without a branch, as the processor could only guess
         wanted_value = target[n] * equity
         wanted = _cut(wanted_value / close[n], steps)
         near = abs(wanted_value - shares[n] * close[n]) < band * abs(wanted_value)
         near |= (band >= 1) & (shares[n] * target[n] > 0)
         alone = near | (target[n] != target[n]) | (close[n] != close[n])
         waiting[n] = 0.0 if alone else _stepped(np.rint((wanted - shares[n]) * steps), steps)
-        ordered += waiting[n] != 0
-    return ordered > 0
+    sells = buys = 0
+    for n in range(len(target)):
+        book.sells[sells], book.buys[buys] = n, n
+        sells += waiting[n] < 0
+        buys += waiting[n] > 0
+    book.account[SELLS], book.account[BUYS] = sells, buys
 
 
 @compiled
@@ -139,7 +121,7 @@ def _commission(quantity: float, price: float, traded: float, bill: Array) -> fl
 @inlined
 def fill(book: Book, market: Market, t: int, price: Array, bill: Array, steps: float) -> None:
     """Fill the orders that wait and have a price: sells first, then as much of the buys as the cash pays for."""
-    account, waiting, paid, queue = book.account, book.waiting, book.paid, book.queue
+    account, waiting, paid, queue = book.account, book.waiting, book.paid, book.buys
     if account[MONTH] != market.months[t]:
         account[MONTH], account[MONTHLY] = market.months[t], 0.0
     if market.is_limited:
@@ -147,20 +129,23 @@ def fill(book: Book, market: Market, t: int, price: Array, bill: Array, steps: f
     is_moved, pressure = market.is_moved, market.pressures[t]
     sold = sell_fees = cost = fees = filled = 0.0
     traded, buys = account[MONTHLY], 0
-    for n in range(len(waiting)):
+    for k in range(int(account[SELLS])):
+        n = book.sells[k]
         quantity = waiting[n]
-        if quantity == 0 or not np.isfinite(price[n]):
-            continue
-        paid[n] = _moved(price[n], quantity, pressure[n] if is_moved else 0.0, is_moved, bill)
-        if quantity < 0:
+        if quantity != 0 and np.isfinite(price[n]):
+            paid[n] = _moved(price[n], quantity, pressure[n] if is_moved else 0.0, is_moved, bill)
             sold += -quantity * paid[n]
             sell_fees += _commission(quantity, paid[n], traded, bill)
             filled -= quantity
             _take(book, n, quantity, paid[n], steps)
-        else:
+    for k in range(int(account[BUYS])):
+        n = book.buys[k]
+        quantity = waiting[n]
+        if quantity != 0 and np.isfinite(price[n]):
+            paid[n] = _moved(price[n], quantity, pressure[n] if is_moved else 0.0, is_moved, bill)
             cost += quantity * paid[n]
             fees += _commission(quantity, paid[n], traded, bill)
-            queue[buys] = n
+            queue[buys] = n  # in the place of one that is done with
             buys += 1
     account[CASH] += sold - sell_fees
     share, spent, rounds, beyond = 1.0, cost + fees, 0, 0.0
@@ -183,7 +168,7 @@ def fill(book: Book, market: Market, t: int, price: Array, bill: Array, steps: f
             filled += quantity
             _take(book, n, quantity, paid[n], steps)
     account[MONTHLY] = _stepped(np.rint((traded + filled) * steps), steps)
-    account[WAITS] = 0.0
+    account[SELLS] = account[BUYS] = 0.0
 
 
 @compiled
@@ -212,11 +197,9 @@ def _take(book: Book, n: int, quantity: float, price: float, steps: float) -> No
 @inlined
 def trade(book: Book, n: int, quantity: float) -> None:
     """Count the round trip that a fill ends, if it ends one."""
-    before, after = book.position[n], book.position[n] + quantity
-    if abs(after) <= FLAT * book.largest[n]:
-        after = 0.0
-    if before != 0 and not before * after > 0:
-        book.account[TRADES] += 1
-        book.largest[n] = 0.0
+    before, after, largest = book.position[n], book.position[n] + quantity, book.largest[n]
+    after = 0.0 if abs(after) <= FLAT * largest else after
+    ends = (before != 0) & (before * after <= 0)
+    book.account[TRADES] += ends
     book.position[n] = after
-    book.largest[n] = max(book.largest[n], abs(after))
+    book.largest[n] = max(0.0 if ends else largest, abs(after))

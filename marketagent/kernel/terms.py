@@ -12,11 +12,12 @@ from marketagent.compiled import Array, Whole, cells_at, inlined, matrix_at, num
 from marketagent.costs import Costs
 from marketagent.execution import NIGHTS
 
-# Of `facts`: addresses, and how many rows and symbols there are. LIMIT and PRESSURE may be 0: there are none.
-OPEN, CLOSE, MARK, SPLIT, DIVIDEND, LIMIT, PRESSURE, HAPPENS, CALM, MONTHS, CLOSES_ON, LENGTH, WIDTH = range(13)
+# Of `facts`: addresses, of which LIMIT and PRESSURE may be 0: there are none;
+OPEN, CLOSE, MARK, SPLIT, DIVIDEND, LIMIT, PRESSURE, HAPPENS, CALM, MONTHS, CLOSES_ON, BARS, USUAL = range(13)
+LENGTH, WIDTH, START, IS_WHOLE = range(13, 17)  # rows, symbols, the row to begin with, whether no bar is missing
 SPLITS, PAYS, ENDS, NIGHT = 1, 2, 4, 8  # of `happens`: a row has a split, a dividend, a symbol to close, a night before
 NEXT_OPEN, NEXT_CLOSE, SAME_CLOSE = range(3)  # as simulate.FILLS
-START_CASH, START, FILL, STEPS, PERIODS = range(5)  # of `terms`
+START_CASH, FILL, STEPS, PERIODS = range(4)  # of `terms`
 # Of `bill`: what ``costs.Costs`` charges, in this order, the first two as fractions; behind it the tiers of the month.
 CHARGED = (
     "slippage_bps", "bps", "per_share", "minimum", "ceiling", "on_commission", "exchange_per_share", "clearing_per_share",
@@ -27,10 +28,10 @@ SLIPPAGE, RATE, PER_SHARE, MINIMUM, CEILING, ON_COMMISSION, EXCHANGE, CLEARING =
 CLEARING_CEILING, SEC, TAF, TAF_MAXIMUM, CAT, WHOLE_CENTS, BORROW, MARGIN, TIERS = range(
     8, 17
 )  # TIERS: where they begin
-_ACCOUNT = 6
-CASH, TRADED, TRADES, MONTHLY, MONTH, WAITS = range(
+_ACCOUNT = 7
+CASH, TRADED, TRADES, MONTHLY, MONTH, SELLS, BUYS = range(
     _ACCOUNT
-)  # of `account`; MONTHLY: the shares traded in the month MONTH
+)  # of `account`; MONTHLY: the shares traded in MONTH; SELLS, BUYS: how many orders wait
 
 
 class Market(NamedTuple):
@@ -58,8 +59,8 @@ class Market(NamedTuple):
 class Book(NamedTuple):
     """An account under way: `account` in the order of CASH and the rest, and of each symbol (N,) the others.
 
-    `waiting` are orders, `owed` the fractions that a split left; `position` and `largest` are those of the round trip
-    under way; `paid` and `queue` are room: prices after slippage, and the symbols that are to be bought.
+    `waiting` are orders, the first SELLS of `sells` and BUYS of `buys` the symbols that have one; `owed` are the fractions
+    that a split left, `position` and `largest` those of the round trip under way; `paid` is room for prices after slippage.
     """
 
     account: Array
@@ -69,7 +70,8 @@ class Book(NamedTuple):
     position: Array
     largest: Array
     paid: Array
-    queue: Whole
+    sells: Whole
+    buys: Whole
 
 
 def bill_of(costs: Costs) -> Array:
@@ -85,7 +87,7 @@ def bill_of(costs: Costs) -> Array:
 @inlined
 def room_for(width: int) -> int:
     """How many cells the book of so many symbols takes."""
-    return _ACCOUNT + 7 * width
+    return _ACCOUNT + 8 * width
 
 
 @inlined
@@ -105,12 +107,12 @@ def market(facts: Whole) -> Market:
 @inlined
 def book(room: int, cash: float, width: int) -> Book:
     """An account that has nothing but `cash`, kept in the cells from the address `room` on."""
-    cells_at(room, 0, _ACCOUNT + 7 * width)[:] = 0.0
+    cells_at(room, 0, _ACCOUNT + 8 * width)[:] = 0.0
     account = cells_at(room, 0, _ACCOUNT)
     account[CASH], account[MONTH] = cash, -1.0
     first = _ACCOUNT
     return Book(
         account, cells_at(room, first, width), cells_at(room, first + width, width), cells_at(room, first + 2 * width, width),
         cells_at(room, first + 3 * width, width), cells_at(room, first + 4 * width, width), cells_at(room, first + 5 * width, width),
-        numbers_at(room, first + 6 * width, width),
+        numbers_at(room, first + 6 * width, width), numbers_at(room, first + 7 * width, width),
     )  # fmt: skip

@@ -1,24 +1,26 @@
 """The walk of an account over the rows of a market, as simulate's loop: nights, splits, fills, ends, value, decision."""
 
-from marketagent.compiled import Array, Whole, compiled, inlined, matrix_at
+from marketagent.compiled import Array, Whole, compiled, in_line, inlined, matrix_at
 from marketagent.kernel.days import before_open, close_silent, pay_dividends, pay_for_night, pay_owed, value_of
-from marketagent.kernel.fills import decide, fill, is_apart, wants
+from marketagent.kernel.fills import fill, is_apart, order
 from marketagent.kernel.measure import measure
 from marketagent.kernel.terms import (
     BORROW,
+    BUYS,
     CASH,
     ENDS,
     FILL,
+    LENGTH,
     MARGIN,
     NEXT_OPEN,
     NIGHT,
     PAYS,
     SAME_CLOSE,
+    SELLS,
     SPLITS,
     START,
     START_CASH,
     STEPS,
-    WAITS,
     WIDTH,
     Book,
     Market,
@@ -37,7 +39,7 @@ def run(
 
     `room` are cells for the book, as many as ``room_for`` says.
     """
-    length, width, start = len(equity), facts[WIDTH], int(terms[START])
+    length, width, start = facts[LENGTH], facts[WIDTH], facts[START]
     account = book(room.ctypes.data, terms[START_CASH], width)
     walk(account, market(facts), matrix_at(targets, length, width), 0, start, length, band, bill, terms, equity)
     measure(equity[start:], terms, account.account, results)
@@ -56,26 +58,43 @@ def walk(
             t = _pass_calm(account, facts, wanted, base, t, still, band, equity)
             if t == still:
                 continue
-        _live(account, facts, t, bill, terms)
-        worth = account.account[CASH] + value_of(account.shares, facts.marks[t])
-        if t >= base:
-            decide(account, wanted[t - base], facts.closes[t], worth, band, terms[STEPS])
-            if account.account[WAITS] != 0 and terms[FILL] == SAME_CLOSE:
+            apart = True
+        else:
+            _live(account, facts, t, bill, terms)
+            equity[t] = account.account[CASH] + value_of(account.shares, facts.marks[t])
+            apart = t >= base and _is_apart(account.shares, wanted[t - base], facts.closes[t], equity[t], band)
+            t += not apart
+        if apart:
+            order(account, wanted[t - base], facts.closes[t], equity[t], band, terms[STEPS])
+            if _waits(account) and terms[FILL] == SAME_CLOSE:
                 fill(account, facts, t, facts.closes[t], bill, terms[STEPS])
-                worth = account.account[CASH] + value_of(account.shares, facts.marks[t])
-        equity[t] = worth
-        t += 1
+                equity[t] = account.account[CASH] + value_of(account.shares, facts.marks[t])
+            t += 1
+
+
+@compiled
+def _is_apart(shares: Array, target: Array, close: Array, worth: float, band: float) -> bool:
+    """Whether any symbol may have to trade: a quick look without a branch, as on most rows none has."""
+    found = 0
+    for n in range(len(target)):
+        found += is_apart(target[n], shares[n], close[n], worth, band)
+    return found > 0 and worth > 0
 
 
 @compiled
 def _is_still(account: Book, bill: Array) -> bool:
     """Whether shares and cash stay as they are over a row on which nothing happens to a symbol."""
-    if account.account[WAITS] != 0:
+    if _waits(account):
         return False
     owes = account.account[CASH] < 0
     for n in range(len(account.shares)):
         owes |= account.shares[n] < 0
     return not owes or (bill[BORROW] == 0 and bill[MARGIN] == 0)
+
+
+@compiled
+def _waits(account: Book) -> bool:
+    return bool(account.account[SELLS] + account.account[BUYS] > 0)
 
 
 @compiled
@@ -88,7 +107,7 @@ def _live(account: Book, facts: Market, t: int, bill: Array, terms: Array) -> No
         owes = before_open(account, facts.splits[t], facts.dividends[t], terms[STEPS])
     elif happens & PAYS:
         pay_dividends(account, facts.dividends[t])
-    if account.account[WAITS] != 0:
+    if _waits(account):
         price = facts.opens[t] if terms[FILL] == NEXT_OPEN else facts.closes[t]
         fill(account, facts, t, price, bill, terms[STEPS])
     if owes:
@@ -108,7 +127,7 @@ def _pass_calm(
     for t in range(first, last):
         worth = cash + value_of(shares, facts.marks[t])
         equity[t] = worth
-        if t >= base and worth > 0 and wants(wanted[t - base], shares, facts.closes[t], worth, band):
+        if t >= base and _is_apart(shares, wanted[t - base], facts.closes[t], worth, band):
             return t
     return last
 
@@ -131,12 +150,12 @@ def _pass_alone(
     """
     while first < last:
         count = min(last - first, GLANCE)
-        mark, worth = facts.marks.ravel()[first : first + count], equity[first : first + count]
+        mark, worth = in_line(facts.marks)[first : first + count], equity[first : first + count]
         for i in range(count):
             worth[i] = cash + (0.0 + shares * mark[i])  # as a sum over symbols begins
         if first >= base:
-            target = wanted.ravel()[first - base : first - base + count]
-            row = _first_apart(target, shares, facts.closes.ravel()[first : first + count], worth, band)
+            target = in_line(wanted)[first - base : first - base + count]
+            row = _first_apart(target, shares, in_line(facts.closes)[first : first + count], worth, band)
             if row < count:
                 return first + row
         first += count
