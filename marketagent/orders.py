@@ -14,6 +14,8 @@ HAIR = 1e-9  # 999.9999999999 shares are 1000: binary fractions of money must no
 
 def cut(quantity: Array, steps: float) -> Array:
     """`quantity` towards zero to whole steps: whole shares for `WHOLE`, millionths for `FRACTIONAL`."""
+    if steps == WHOLE:  # times one and divided by it: the same, in half the time
+        return np.trunc(quantity + np.copysign(HAIR, quantity))
     return np.trunc(quantity * steps + np.copysign(HAIR, quantity)) / steps
 
 
@@ -28,7 +30,7 @@ def snap(quantity: Array, steps: float) -> Array:
     >>> float(snap(np.array(0.1 + 0.2), FRACTIONAL))
     0.3
     """
-    return np.rint(quantity * steps) / steps
+    return np.rint(quantity) if steps == WHOLE else np.rint(quantity * steps) / steps
 
 
 def snap_one(quantity: float, steps: float) -> float:
@@ -58,7 +60,7 @@ def orders_of(targets: Array, shares: Array, close: Array, equity: float, *, ban
     """``order_quantities`` without the symbols that are left alone."""
     if not equity > 0:
         return np.zeros(0, dtype=np.int64), np.zeros(0)
-    able = np.flatnonzero((targets == targets) & ((targets != 0) | (shares != 0)))  # the others have nothing to trade
+    able = ((targets != 0) | (shares != 0)).nonzero()[0]  # the others have nothing to trade
     return some(able, _sized(targets[able], shares[able], close[able], equity, band, steps))
 
 
@@ -87,16 +89,15 @@ def first_order(targets: Array, shares: Array, close: Array, equity: Array, *, b
     return int(trades.argmax()) if trades.any() else len(trades)
 
 
-def strays(
-    targets: Array, shares: Array | float, close: Array, equity: Array | float, band: float
-) -> NDArray[np.bool_]:
-    """Whether each position is off its target by more than the `band` leaves alone; not without a target or a close."""
-    wanted_value = targets * equity
-    off = np.abs(wanted_value - shares * close) >= band * np.abs(wanted_value)  # False for NaN
-    return off & ~(shares * targets > 0) if band >= 1 else off
+def strays(wanted_value: Array, shares: Array | float, close: Array, band: float) -> NDArray[np.bool_]:
+    """Whether each position is off the value it is to have by more than the `band` leaves alone; not where NaN says that
+    there is no target, or no close."""
+    off = np.abs(wanted_value - shares * close) >= band * np.abs(wanted_value)
+    return off & ~(shares * wanted_value > 0) if band >= 1 else off
 
 
 def _sized(targets: Array, shares: Array, close: Array, equity: float | Array, band: float, steps: float) -> Array:
+    wanted_value = targets * equity
     with np.errstate(invalid="ignore"):  # NaN targets and closes are left alone
-        wanted = cut(targets * equity / close, steps)
-        return np.where(strays(targets, shares, close, equity, band), snap(wanted - shares, steps), 0.0)
+        wanted = cut(wanted_value / close, steps)
+        return np.where(strays(wanted_value, shares, close, band), snap(wanted - shares, steps), 0.0)

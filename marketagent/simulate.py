@@ -73,11 +73,13 @@ class Simulation:
 def silent_from(panel: Panel) -> NDArray[np.int64]:
     """(N,): the row on which a symbol without a bar since its last one counts as gone: the first of the fifth session
     after it; T or more where that is yet to come, -1 for a symbol without any bar."""
-    if not len(panel.sessions):
-        return np.full(panel.shape[1], -1)
-    final, number = panel.final_bar, panel.session_number
-    row = np.searchsorted(number, number[np.maximum(final, 0)] + SILENT_SESSIONS)
-    return np.where(final >= 0, row, -1)
+    final, length = panel.final_bar, len(panel.sessions)
+    row = np.where(final >= 0, length, -1)
+    silent = np.flatnonzero((final >= 0) & (final < length - 1))
+    if len(silent):
+        number = panel.session_number
+        row[silent] = np.searchsorted(number, number[final[silent]] + SILENT_SESSIONS)
+    return row
 
 
 def simulate(
@@ -130,7 +132,7 @@ class _Run:
         self.goes_short = bool((targets < 0).any())  # else nothing can be sold that is not held
         self.closes_on = silent_from(panel)
         self.agenda = Agenda(panel, self.closes_on)
-        self.month: Sequence[int] = panel.month.data
+        self.month: Sequence[int] = panel.month.data if costs.tiers else ()
         self.traded_in: int | None = None
         self.lent = np.zeros(length) if costs.lends else np.zeros(0)
 
@@ -292,7 +294,7 @@ class _Run:
         self._record(t, decided, columns[hit], FILL, filled[hit], paid[hit], fees[hit])
 
     def _begin_month(self, t: int) -> None:
-        if self.traded_in != self.month[t]:
+        if self.costs.tiers and self.traded_in != self.month[t]:
             self.traded_in, self.book.traded = self.month[t], 0.0
 
     def _close_silent(self, t: int, mark: Array) -> None:
@@ -398,7 +400,7 @@ class _Alone(_Run):
             t += 1
         while t < last:
             target, close, mark = (values[t : min(t + rows, last)] for values in self.columns)
-            off = strays(target, shares, close, self.book.cash + shares * mark, self.band)
+            off = strays(target * (self.book.cash + shares * mark), shares, close, self.band)
             yield from (off.nonzero()[0] + t).tolist()
             t, rows = t + rows, rows * 2
 
