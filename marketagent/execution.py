@@ -115,7 +115,7 @@ def execute_some(
     paid = costs.fill_price(price, quantity, pressure)
     fees = costs.commission(quantity, paid, book.traded)
     value = quantity * paid
-    sells, buys = (quantity < 0).nonzero()[0], (quantity > 0).nonzero()[0]
+    sells, buys = (quantity < 0.0).nonzero()[0], (quantity > 0.0).nonzero()[0]
     book.cash += total(-value[sells]) - total(fees[sells])
 
     def bought(share: float) -> "Buys[Array]":

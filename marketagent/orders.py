@@ -92,7 +92,8 @@ def first_order(targets: Array, shares: Array, close: Array, equity: Array, *, b
 def strays(wanted_value: Array, shares: Array | float, close: Array, band: float) -> NDArray[np.bool_]:
     """Whether each position is off the value it is to have by more than the `band` leaves alone; not where NaN says that
     there is no target, or no close."""
-    off = np.abs(wanted_value - shares * close) >= band * np.abs(wanted_value)
+    gap = wanted_value - shares * close
+    off = np.abs(gap) >= band * np.abs(wanted_value) if band else np.isfinite(gap)
     return off & ~(shares * wanted_value > 0) if band >= 1 else off
 
 

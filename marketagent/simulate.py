@@ -123,13 +123,14 @@ class _Run:
         self.book = Book(cash, np.zeros(width))
         self.waiting: Orders | None = None
         self.idle = False  # the last decision ordered nothing
-        self.equity, self.cash, self.exposure = (np.full(length, np.nan) for _ in range(3))
+        self.cash, self.worth = np.full(length, np.nan), np.full(length, np.nan)
         self.log: list[Entry] = []
         self.closed: list[str] = []
         self.unfilled = 0
         self.deciding: NDArray[np.bool_] = np.asarray(np.isfinite(targets).any(axis=1))
         self.decisions = nexts(self.deciding)
-        self.goes_short = bool((targets < 0).any())  # else nothing can be sold that is not held
+        self.goes_short = bool((targets < 0).any())  # else nothing can be sold that is not held, and exposure is worth
+        self.exposure = np.full(length, np.nan) if self.goes_short else self.worth
         self.closes_on = silent_from(panel)
         self.agenda = Agenda(panel, self.closes_on)
         self.month: Sequence[int] = panel.month.data if costs.tiers else ()
@@ -137,7 +138,7 @@ class _Run:
         self.lent = np.zeros(length) if costs.lends else np.zeros(0)
 
     def all(self) -> Simulation:
-        length, t = len(self.equity), self.start
+        length, t = len(self.cash), self.start
         while t < length:
             if self.idle:
                 t, self.idle = self._pass_idle(t), False
@@ -149,7 +150,7 @@ class _Run:
         kept = slice(self.start, length)
         return Simulation(
             self.panel.sessions[kept],
-            self.equity[kept],
+            self.cash[kept] + self.worth[kept],
             self.cash[kept],
             self.exposure[kept],
             self.book.shares,
@@ -164,17 +165,15 @@ class _Run:
 
         Worth a look where the last decision ordered nothing either: with a band, as a rule it does not.
         """
-        stop, rows = (
-            self.agenda.next_change(self.book.shares, t, len(self.equity)),
-            max(GLANCE // len(self.book.shares), 8),
-        )
+        shares, rows = self.book.shares, max(GLANCE // len(self.book.shares), 8)
+        stop = self.agenda.next_change(shares, t, len(self.cash))
         while t < stop:
             last = min(t + rows, stop)
-            outlook = self._outlook(t, last)
-            close, held = self.panel.raw.close[t:last], self.book.shares
-            quiet = first_order(self.targets[t:last], held, close, outlook[1], band=self.band, steps=self.steps)
+            self._foresee(t, last)
+            close, equity = self.panel.raw.close[t:last], self.cash[t:last] + self.worth[t:last]
+            quiet = first_order(self.targets[t:last], shares, close, equity, band=self.band, steps=self.steps)
             if quiet:
-                self._keep(t, t + quiet, outlook)
+                self._settle(t, t + quiet)
             if t + quiet < last:
                 return t + quiet
             t, rows = last, rows * 2
@@ -203,46 +202,44 @@ class _Run:
     def _hold(self, t: int, changed: bool) -> int:
         """Be done with the rows from `t` to the next that decides, that one too, or to before the next that changes the
         shares; returns the row after them. Row `t` itself may have `changed` them."""
-        turn = self.agenda.next_change(self.book.shares, t + 1, min(self.decisions[t] + 1, len(self.equity)))
-        self._keep(t, turn, self._outlook(t, turn, changed), changed)
+        turn = self.agenda.next_change(self.book.shares, t + 1, min(self.decisions[t] + 1, len(self.cash)))
+        self._foresee(t, turn, changed)
+        self._settle(t, turn, changed)
         if self.deciding[turn - 1]:
             self._decide(turn - 1)
         return turn
 
     def _decide(self, t: int) -> None:
-        close, equity = self.panel.raw.close[t], float(self.equity[t])
-        columns, quantity = orders_of(
-            self.targets[t], self.book.shares, close, equity, band=self.band, steps=self.steps
-        )
-        self.idle = not len(columns)
+        close, equity = self.panel.raw.close[t], self.book.cash + float(self.worth[t])
+        orders = orders_of(self.targets[t], self.book.shares, close, equity, band=self.band, steps=self.steps)
+        self.idle = not len(orders[0])
         if self.idle:
             return
         if self.fill == "same-close":
-            self._fill(t, t, (columns, quantity))
-            self._keep(t, t + 1, self._outlook(t, t + 1, changed=True), changed=True)
+            self._fill(t, t, orders)
+            self._foresee(t, t + 1, changed=True)
         else:
-            self.waiting = columns, quantity
+            self.waiting = orders
 
-    def _keep(self, t: int, turn: int, outlook: tuple[Array, Array, Array], changed: bool = False) -> None:
-        """Write down the rows from `t` to before `turn` as they are in the `outlook`, and the dividends they pay."""
-        cash, equity, exposure = (values[: turn - t] for values in outlook)
-        self.cash[t:turn], self.equity[t:turn], self.exposure[t:turn] = cash, equity, exposure
-        self.book.cash = float(cash[-1])
-        self._record_dividends(t + changed, turn)
-
-    def _outlook(self, t: int, turn: int, changed: bool = False) -> tuple[Array, Array, Array]:
-        """Cash, equity and exposure of the rows from `t` to before `turn` if the shares stay as they are: nothing is written
-        down but what is lent by, and that again when the row's turn comes. Row `t` owes nothing more once it `changed`."""
-        cash = np.full(turn - t, self.book.cash)
+    def _foresee(self, t: int, turn: int, changed: bool = False) -> None:
+        """Write down cash and worth of the rows from `t` to before `turn` if the shares stay as they are; where they do not,
+        the rows are written again when their turn comes. Row `t` itself has nothing more to pay once it `changed`."""
+        self.cash[t:turn] = self.book.cash
         if len(self.lent) or self.agenda.is_paying(t + changed, turn):
             rows, _, shares, price = self.agenda.dividends(self.book.shares, t + changed, turn)
             dividends = np.bincount(rows - t, weights=shares * price, minlength=turn - t).astype(np.float64, copy=False)
             flow = np.concatenate([[self.book.cash], dividends]).cumsum()[1:]
-            cash = self._nights(t, dividends, changed) if len(self.lent) else flow
+            self.cash[t:turn] = self._nights(t, dividends, changed) if len(self.lent) else flow
         held = self.book.shares.nonzero()[0]
         value = self.book.shares[held] * self.panel.mark[t:turn].take(held, axis=1)
-        worth = row_total(value)
-        return cash, cash + worth, row_total(np.abs(value)) if self.goes_short else worth
+        self.worth[t:turn] = row_total(value)
+        if self.goes_short:
+            self.exposure[t:turn] = row_total(np.abs(value))
+
+    def _settle(self, t: int, turn: int, changed: bool = False) -> None:
+        """Be done with the rows from `t` to before `turn`, which are as they were foreseen."""
+        self.book.cash = float(self.cash[turn - 1])
+        self._record_dividends(t + changed, turn)
 
     def _nights(self, t: int, dividends: Array, changed: bool) -> Array:
         """Cash of the rows from `t` on, one by one: interest is charged on what was charged before."""
@@ -285,8 +282,8 @@ class _Run:
         market = liquidity(self.panel, t, self.costs)
         columns, quantity = orders
         price = self.price[t].take(columns)
-        trading = np.isfinite(price)
-        if not trading.all():
+        trading = np.isfinite(price).nonzero()[0]
+        if len(trading) < len(columns):
             columns, quantity, price = columns[trading], quantity[trading], price[trading]
         filled, paid, fees = execute_some(self.book, columns, quantity, price, self.costs, self.steps, market)
         hit = filled.nonzero()[0]
@@ -354,8 +351,8 @@ class _Alone(_Run):
     def _pass_idle(self, t: int) -> int:
         return t  # `_hold` looks ahead anyway
 
-    def _keep(self, t: int, turn: int, outlook: tuple[Array, Array, Array], changed: bool = False) -> None:
-        super()._keep(t, turn, outlook, changed)
+    def _foresee(self, t: int, turn: int, changed: bool = False) -> None:
+        super()._foresee(t, turn, changed)
         self.held[t:turn] = self.book.shares[0]
 
     def _hold(self, t: int, changed: bool) -> int:
