@@ -116,7 +116,7 @@ def execute_some(
     fees = costs.commission(quantity, paid, book.traded)
     value = quantity * paid
     sells, buys = (quantity < 0.0).nonzero()[0], (quantity > 0.0).nonzero()[0]
-    book.cash += total(-value[sells]) - total(fees[sells])
+    book.cash -= total(value[sells]) + total(fees[sells])
 
     def bought(share: float) -> "Buys[Array]":
         cheaper = cut(wanted * share, steps)

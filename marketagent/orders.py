@@ -60,7 +60,7 @@ def orders_of(targets: Array, shares: Array, close: Array, equity: float, *, ban
     """``order_quantities`` without the symbols that are left alone."""
     if not equity > 0:
         return np.zeros(0, dtype=np.int64), np.zeros(0)
-    able = ((targets != 0) | (shares != 0)).nonzero()[0]  # the others have nothing to trade
+    able = np.logical_or(targets, shares).nonzero()[0]  # the others have nothing to trade
     return some(able, _sized(targets[able], shares[able], close[able], equity, band, steps))
 
 
