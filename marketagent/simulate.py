@@ -225,11 +225,14 @@ class _Run:
         """Write down cash and worth of the rows from `t` to before `turn` if the shares stay as they are; where they do not,
         the rows are written again when their turn comes. Row `t` itself has nothing more to pay once it `changed`."""
         self.cash[t:turn] = self.book.cash
-        if len(self.lent) or self.agenda.is_paying(t + changed, turn):
-            rows, _, shares, price = self.agenda.dividends(self.book.shares, t + changed, turn)
-            dividends = np.bincount(rows - t, weights=shares * price, minlength=turn - t).astype(np.float64, copy=False)
-            flow = np.concatenate([[self.book.cash], dividends]).cumsum()[1:]
-            self.cash[t:turn] = self._nights(t, dividends, changed) if len(self.lent) else flow
+        first = t + changed
+        if first < turn and (len(self.lent) or self.agenda.is_paying(first, turn)):
+            rows, _, shares, price = self.agenda.dividends(self.book.shares, first, turn)
+            paid = np.bincount(rows - first, weights=shares * price, minlength=turn - first).astype(
+                np.float64, copy=False
+            )
+            flow = np.concatenate([[self.book.cash], paid]).cumsum()[1:]
+            self.cash[first:turn] = self._nights(first, paid) if len(self.lent) else flow
         held = self.book.shares.nonzero()[0]
         value = self.book.shares[held] * self.panel.mark[t:turn].take(held, axis=1)
         self.worth[t:turn] = row_total(value)
@@ -241,7 +244,7 @@ class _Run:
         self.book.cash = float(self.cash[turn - 1])
         self._record_dividends(t + changed, turn)
 
-    def _nights(self, t: int, dividends: Array, changed: bool) -> Array:
+    def _nights(self, t: int, dividends: Array) -> Array:
         """Cash of the rows from `t` on, one by one: interest is charged on what was charged before."""
         turn, cash = t + len(dividends), self.book.cash
         held = np.flatnonzero(self.book.shares < 0)
@@ -251,7 +254,7 @@ class _Run:
         short = row_total(np.maximum(-self.book.shares[held] * before, 0.0))
         found = np.empty(len(dividends))
         for k, paid in enumerate(dividends.tolist()):
-            if self.panel.wakes[t + k] and not (changed and k == 0):
+            if self.panel.wakes[t + k]:
                 self.lent[t + k] = lending(float(short[k]), cash, self.costs)
                 cash -= self.lent[t + k]
             cash += paid
