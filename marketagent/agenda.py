@@ -71,8 +71,8 @@ def nexts(marked: NDArray[np.bool_]) -> Sequence[int]:
     >>> list(nexts(np.array([False, True, False])))
     [1, 1, 3, 3]
     """
-    found = np.append(np.flatnonzero(marked), len(marked))
-    return np.repeat(found, np.diff(found, prepend=-1)).data
+    found = np.concatenate([[-1], np.flatnonzero(marked), [len(marked)]])
+    return np.repeat(found[1:], np.diff(found)).data
 
 
 def starts(rows: Rows, length: int) -> Sequence[int]:
