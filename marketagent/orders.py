@@ -89,16 +89,16 @@ def first_order(targets: Array, shares: Array, close: Array, equity: Array, *, b
     return int(trades.argmax()) if trades.any() else len(trades)
 
 
-def strays(wanted_value: Array, shares: Array | float, close: Array, band: float) -> NDArray[np.bool_]:
-    """Whether each position is off the value it is to have by more than the `band` leaves alone; not where NaN says that
-    there is no target, or no close."""
+def strays(targets: Array, wanted_value: Array, shares: Array | float, close: Array, band: float) -> NDArray[np.bool_]:
+    """Whether each position is off the value that its target wants by more than the `band` leaves alone; not where NaN says
+    that there is no target, or no close."""
     gap = wanted_value - shares * close
-    off = np.abs(gap) >= band * np.abs(wanted_value) if band else np.isfinite(gap)
-    return off & ~(shares * wanted_value > 0) if band >= 1 else off
+    off = np.abs(gap) >= band * np.abs(wanted_value) if band else gap == gap  # False for NaN, both
+    return off & ~(shares * targets > 0) if band >= 1 else off
 
 
 def _sized(targets: Array, shares: Array, close: Array, equity: float | Array, band: float, steps: float) -> Array:
     wanted_value = targets * equity
     with np.errstate(invalid="ignore"):  # NaN targets and closes are left alone
         wanted = cut(wanted_value / close, steps)
-        return np.where(strays(wanted_value, shares, close, band), snap(wanted - shares, steps), 0.0)
+        return np.where(strays(targets, wanted_value, shares, close, band), snap(wanted - shares, steps), 0.0)

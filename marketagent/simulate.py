@@ -400,7 +400,7 @@ class _Alone(_Run):
             t += 1
         while t < last:
             target, close, mark = (values[t : min(t + rows, last)] for values in self.columns)
-            off = strays(target * (self.book.cash + shares * mark), shares, close, self.band)
+            off = strays(target, target * (self.book.cash + shares * mark), shares, close, self.band)
             yield from (off.nonzero()[0] + t).tolist()
             t, rows = t + rows, rows * 2
 
