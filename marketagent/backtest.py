@@ -83,12 +83,13 @@ def backtest(
     against = None if benchmark is None else benchmark_returns(benchmark, start)
     a_year = metrics.SESSIONS * bars_a_session(panel.timeframe)
     measured = _measured(run, costs, panel, fill, cash, against, a_year)
-    measured["break_even_bps"] = _break_even(run, traded, costs, panel, fill, cash, against)
+    returns = metrics.session_returns(run.equity, cash)
+    measured["break_even_bps"] = _break_even(run, returns, traded, costs, panel, fill, cash, against)
     sizes = [(cash * times, run if times == 1 else traded(costs, cash * times)) for times in TIMES] if capacity else []
     return Backtest(
         decisions,
         run,
-        metrics.session_returns(run.equity, cash),
+        returns,
         measured,
         tuple(_notes(run, costs, fill, decisions, capacity=capacity)),
         tuple(_size(other, _paid(other, panel, fill), money, a_year) for money, other in sizes),
@@ -114,6 +115,7 @@ def _measured(
 
 def _break_even(
     run: Simulation,
+    returns: Array,
     simulated: Callable[[Costs, float], Simulation],
     costs: Costs,
     panel: Panel,
@@ -126,7 +128,7 @@ def _break_even(
     before = np.concatenate([[cash], run.equity[:-1]])
     usable = np.where(before > 0, before, np.inf)  # a lost account trades nothing
     traded, paid = _by_row(run, panel, _values(run)), _by_row(run, panel, _event_costs(run, panel, fill))
-    guess = guessed_bps(metrics.session_returns(run.equity, cash), paid / usable, traded / usable, goal)
+    guess = guessed_bps(returns, paid / usable, traded / usable, goal)
 
     def growth(other: Simulation) -> float:  # over the goal, in logs: next to a straight line over the costs
         return float(np.log(max(float(other.equity[-1]) / (cash * goal), _LOST)))

@@ -97,11 +97,14 @@ def guessed_bps(returns: Array, paid: Array, traded: Array, goal: float) -> floa
     >>> round(guessed_bps(np.array([0.0, 0.1]), np.zeros(2), np.array([1.0, 1.0]), 1.0), 1)
     487.5
     """
+    grown, busy = 1 + returns + paid, traded != 0
     with np.errstate(invalid="ignore", divide="ignore"):  # an account lost at that cost has grown to nothing
+        idle = np.log(np.maximum(grown[~busy], 0.0)).sum() - np.log(goal)  # whatever the cost
+        grown, traded = grown[busy], traded[busy]
 
         def left(bps: float) -> float:
-            growth = np.maximum(1 + returns + paid - bps / 10_000 * traded, 0.0)
-            return float(np.log(growth).sum() - np.log(goal))
+            growth = np.maximum(grown - bps / 10_000 * traded, 0.0)
+            return float(np.log(growth).sum() + idle)
 
         low, high = 0.0, LARGEST_BPS
         for _ in range(24):

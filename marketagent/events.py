@@ -1,5 +1,6 @@
 """What happens to a simulated account: fills, splits, dividends, fractions paid out, positions closed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ FILL, SPLIT, DIVIDEND, FRACTION, CLOSED = range(5)
 KINDS = ("fill", "split", "dividend", "fraction", "closed")
 Column = NDArray[Any]  # rows, symbols and kinds are whole numbers, quantities and prices are not
 # Of the log, in the order of Events: what is the same for all of its symbols is there once.
-Entry = tuple[Column | int, int, Column, int, Array, Array, Array | float]
+Entry = tuple[Column | int, int, Column, int, Array | float, Array | float, Array | float]
 
 
 @dataclass(frozen=True)
@@ -38,22 +39,24 @@ class Events:
 
 def events_of(log: list[Entry]) -> Events:
     """The log as columns; what an entry says once holds for each of its symbols."""
+    if not log:
+        log = [(0, 0, np.zeros(0, np.int64), 0, 0.0, 0.0, 0.0)]
     counts = [len(entry[2]) for entry in log]
-    row, decided, kind = (_column(log, k, counts, np.int64) for k in (0, 1, 3))
-    column = np.concatenate([np.zeros(0, dtype=np.int64), *(entry[2] for entry in log)])
-    quantity, price = (np.concatenate([np.zeros(0), *(entry[k] for entry in log)]) for k in (4, 5))
-    return Events(row, decided, column, kind, quantity, price, _column(log, 6, counts, np.float64))
+    row, decided, column, kind, quantity, price, commission = zip(*log, strict=True)
+    whole = [_column(values, counts, np.int64) for values in (row, decided, column, kind)]
+    return Events(*whole, *(_column(values, counts, np.float64) for values in (quantity, price, commission)))
 
 
-def _column(log: list[Entry], k: int, counts: list[int], kind: type[np.generic]) -> Column:
-    """Of each of their symbols what the entries say at `k`, in an array or in one number for all."""
-    values = [entry[k] for entry in log]
-    arrays = [i for i, value in enumerate(values) if isinstance(value, np.ndarray)]
-    if len(arrays) == len(values):
-        return np.concatenate([np.zeros(0, kind), *values])
-    numbers = [0 if isinstance(value, np.ndarray) else value for value in values]
-    made = np.repeat(np.array(numbers, kind), counts)
+def _column(values: Sequence[Column | float], counts: list[int], kind: type[np.generic]) -> Column:
+    """Of each of their symbols what the entries say, in an array or in one number for all."""
+    types = set(map(type, values))
+    if types == {np.ndarray}:
+        return np.concatenate(values)
+    if np.ndarray not in types:
+        return np.repeat(np.array(values, kind), counts)
+    made = np.repeat(np.array([0 if isinstance(value, np.ndarray) else value for value in values], kind), counts)
     ends = np.cumsum(counts)
-    for i in arrays:
-        made[ends[i] - counts[i] : ends[i]] = values[i]
+    for value, count, end in zip(values, counts, ends.tolist(), strict=True):
+        if isinstance(value, np.ndarray):
+            made[end - count : end] = value
     return made

@@ -41,7 +41,7 @@ class Book:
 
 def total(values: Array) -> float:
     """The sum of (N,) values, added from left to right: the same to the bit whatever zeros stand between."""
-    return float(values.cumsum()[-1]) if len(values) else 0.0
+    return float(np.add.accumulate(values)[-1]) if len(values) else 0.0
 
 
 def before_open(book: Book, split: Array, dividend: Array, steps: float) -> Array:
@@ -114,25 +114,31 @@ def execute_some(
         quantity = np.where(np.abs(quantity) > limit, np.copysign(cut(limit, steps), quantity), quantity)
     paid = costs.fill_price(price, quantity, pressure)
     fees = costs.commission(quantity, paid, book.traded)
-    sells, sell_fees = np.minimum(quantity, 0.0), np.where(quantity < 0, fees, 0.0)
-    book.cash += total(-sells * paid) - total(sell_fees)
+    value = quantity * paid
+    sells, buys = (quantity < 0.0).nonzero()[0], (quantity > 0.0).nonzero()[0]
+    book.cash -= total(value[sells]) + total(fees[sells])
 
     def bought(share: float) -> "Buys[Array]":
-        buys = cut(wanted * share, steps)
-        at = paid if pressure is None else costs.fill_price(price, buys, pressure)
-        due = costs.commission(buys, at, book.traded)
-        return buys, at, due, total(buys * at) + total(due)
+        cheaper = cut(wanted * share, steps)
+        at = paid[buys] if pressure is None else costs.fill_price(price[buys], cheaper, pressure[buys])
+        due = costs.commission(cheaper, at, book.traded)
+        return cheaper, at, due, total(cheaper * at) + total(due)
 
-    wanted, wanted_fees = np.maximum(quantity, 0.0), fees - sell_fees
-    whole = (wanted, paid, wanted_fees, total(wanted * paid) + total(wanted_fees))
-    buys, at, buy_fees, spent = _affordable(whole, bought, book.cash)
+    wanted, wanted_fees = quantity[buys], fees[buys]
+    whole = (wanted, paid[buys], wanted_fees, total(value[buys]) + total(wanted_fees))
+    found, at, due, spent = _affordable(whole, bought, book.cash)
     book.cash -= spent
-    filled = sells + buys
+    filled = quantity
+    if found is not wanted:
+        filled = quantity.copy()
+        filled[buys], fees[buys] = found, due
+        if pressure is not None:
+            paid[buys] = np.where(found > 0, at, paid[buys])
     shares = book.shares.copy()
     shares[columns] = snap(shares[columns] + filled, steps)
     book.shares = shares
-    book.traded = float(snap(np.array(book.traded + total(np.abs(filled))), steps))
-    return filled, paid if pressure is None else np.where(buys > 0, at, paid), sell_fees + buy_fees
+    book.traded = snap_one(book.traded + total(np.abs(filled)), steps)
+    return filled, paid, fees
 
 
 def execute_one(

@@ -3,15 +3,19 @@
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from marketagent.panel import Array
 
+Orders = tuple[NDArray[np.int64], Array]  # of K symbols: columns, and signed shares, none of them 0
 WHOLE, FRACTIONAL = 1.0, 1e6  # steps a share is cut into; Alpaca takes up to nine decimals, six are plenty
 HAIR = 1e-9  # 999.9999999999 shares are 1000: binary fractions of money must not cost a share
 
 
 def cut(quantity: Array, steps: float) -> Array:
     """`quantity` towards zero to whole steps: whole shares for `WHOLE`, millionths for `FRACTIONAL`."""
+    if steps == WHOLE:  # times one and divided by it: the same, in half the time
+        return np.trunc(quantity + np.copysign(HAIR, quantity))
     return np.trunc(quantity * steps + np.copysign(HAIR, quantity)) / steps
 
 
@@ -26,7 +30,7 @@ def snap(quantity: Array, steps: float) -> Array:
     >>> float(snap(np.array(0.1 + 0.2), FRACTIONAL))
     0.3
     """
-    return np.rint(quantity * steps) / steps
+    return np.rint(quantity) if steps == WHOLE else np.rint(quantity * steps) / steps
 
 
 def snap_one(quantity: float, steps: float) -> float:
@@ -46,12 +50,24 @@ def order_quantities(targets: Array, shares: Array, close: Array, equity: float,
     >>> order_quantities(one[0], np.array([0.0]), one[2], 10_000.0, band=0.0, steps=WHOLE).tolist()
     [250.0]
     """
-    if not equity > 0:
-        return np.zeros(len(targets))
     orders = np.zeros(len(targets))
-    some = np.flatnonzero((targets == targets) & ((targets != 0) | (shares != 0)))  # the others have nothing to trade
-    orders[some] = _sized(targets[some], shares[some], close[some], equity, band, steps)
+    columns, quantity = orders_of(targets, shares, close, equity, band=band, steps=steps)
+    orders[columns] = quantity
     return orders
+
+
+def orders_of(targets: Array, shares: Array, close: Array, equity: float, *, band: float, steps: float) -> Orders:
+    """``order_quantities`` without the symbols that are left alone."""
+    if not equity > 0:
+        return np.zeros(0, dtype=np.int64), np.zeros(0)
+    able = np.logical_or(targets, shares).nonzero()[0]  # the others have nothing to trade
+    return some(able, _sized(targets[able], shares[able], close[able], equity, band, steps))
+
+
+def some(columns: NDArray[np.int64], quantity: Array) -> Orders:
+    """The orders of `quantity` (K,) of the symbols in `columns` (K,), without those of no shares."""
+    hit = quantity.nonzero()[0]
+    return columns[hit], quantity[hit]
 
 
 def order_quantity(target: float, shares: float, close: float, equity: float, *, band: float, steps: float) -> float:
@@ -73,12 +89,16 @@ def first_order(targets: Array, shares: Array, close: Array, equity: Array, *, b
     return int(trades.argmax()) if trades.any() else len(trades)
 
 
+def strays(targets: Array, wanted_value: Array, shares: Array | float, close: Array, band: float) -> NDArray[np.bool_]:
+    """Whether each position is off the value that its target wants by more than the `band` leaves alone; not where NaN says
+    that there is no target, or no close."""
+    gap = wanted_value - shares * close
+    off = np.abs(gap) >= band * np.abs(wanted_value) if band else gap == gap  # False for NaN, both
+    return off & ~(shares * targets > 0) if band >= 1 else off
+
+
 def _sized(targets: Array, shares: Array, close: Array, equity: float | Array, band: float, steps: float) -> Array:
     wanted_value = targets * equity
-    with np.errstate(invalid="ignore"):  # NaN targets and closes are left alone on the next lines
+    with np.errstate(invalid="ignore"):  # NaN targets and closes are left alone
         wanted = cut(wanted_value / close, steps)
-        near = np.abs(wanted_value - shares * close) < band * np.abs(wanted_value)
-        if band >= 1:
-            near |= shares * targets > 0
-    alone = np.isnan(targets) | np.isnan(close) | near
-    return np.where(alone, 0.0, snap(wanted - shares, steps))
+        return np.where(strays(targets, wanted_value, shares, close, band), snap(wanted - shares, steps), 0.0)

@@ -75,7 +75,17 @@ class Panel:
     @cached_property
     def session_number(self) -> NDArray[np.int64]:
         """(T,): how many sessions there were before that of each row."""
-        return _read_only(np.cumsum(np.diff(self.days, prepend=self.days[:1]) > np.timedelta64(0, "D")))
+        return _read_only(np.cumsum(self.wakes))
+
+    @cached_property
+    def wakes(self) -> NDArray[np.bool_]:
+        """(T,): the first row of each session but the first of all: a night lies before it."""
+        return _read_only(np.diff(self.days, prepend=self.days[:1]) > np.timedelta64(0, "D"))
+
+    @cached_property
+    def month(self) -> NDArray[np.int64]:
+        """(T,): the calendar month of each row, counted since 1970."""
+        return _read_only(self.sessions.astype("datetime64[M]").astype(np.int64))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -94,9 +104,7 @@ class Panel:
     @cached_property
     def final_bar(self) -> NDArray[np.int64]:
         """(N,): the row of each symbol's last bar, -1 without any."""
-        rows = len(self.sessions)
-        back = np.argmax(self.has_bar[::-1], axis=0) if rows else 0
-        return _read_only(np.where(self.has_bar.any(axis=0), rows - 1 - back, -1))
+        return _read_only(len(self.sessions) - 1 - _first_rows(self.has_bar[::-1]))
 
     @cached_property
     def split_factor(self) -> Array:
@@ -106,8 +114,13 @@ class Panel:
     @cached_property
     def mark(self) -> Array:
         """(T, N): the price a holding is valued at: the newest close, restated for splits since; 0 before the first."""
-        price = np.where(self.has_bar, self.raw.close, 0.0)
-        t, n = np.nonzero(~self.has_bar & self._after_first)
+        if self.has_bar.all():
+            return _read_only(self.raw.close.view())
+        t, n = _cells(~self.has_bar)
+        price = self.raw.close.copy()
+        price[t, n] = 0.0
+        after = self._after_first[t, n]
+        t, n = t[after], n[after]
         if len(t):
             newest = self.last_bar[t, n]
             price[t, n] = self.raw.close[newest, n] / (self.split_factor[t, n] / self.split_factor[newest, n])
@@ -210,9 +223,7 @@ class Panel:
     @cached_property
     def _after_first(self) -> NDArray[np.bool_]:
         """(T, N): rows after a symbol's first bar: only there can an action touch a holder."""
-        after = np.zeros(self.shape, dtype=bool)
-        np.logical_or.accumulate(self.has_bar[:-1], axis=0, out=after[1:])
-        return _read_only(after)
+        return _read_only(np.arange(len(self.sessions))[:, None] > _first_rows(self.has_bar))
 
     def _of(self, part: Callable[[Any], Any]) -> "Panel":
         """The panel with `part` taken of every array; what is computed from them is computed anew."""
@@ -223,8 +234,19 @@ class Panel:
 
 
 def _cells(chosen: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    rows, columns = np.nonzero(chosen)
+    # Not np.nonzero of both dimensions: where few of a million cells are chosen it takes ten times as long.
+    rows, columns = np.unravel_index(np.flatnonzero(chosen), chosen.shape)
     return _read_only(rows), _read_only(columns)
+
+
+def _first_rows(marked: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(N,): the first row of each column that is `marked` (T, N), T where none is."""
+    found = np.zeros(marked.shape[1], dtype=np.int64)
+    if len(marked):
+        later = np.flatnonzero(~marked[0])
+        searched = marked[:, later]
+        found[later] = np.where(searched.any(axis=0), searched.argmax(axis=0), len(marked))
+    return found
 
 
 def _read_only(values: NDArray[Any]) -> NDArray[Any]:

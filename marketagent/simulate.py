@@ -30,24 +30,26 @@ paper account.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from marketagent.agenda import Agenda, nexts
 from marketagent.costs import Costs
 from marketagent.events import CLOSED, DIVIDEND, FILL, FRACTION, SPLIT, Column, Entry, Events, events_of
 from marketagent.execution import Book, after_split, before_open, execute_one, execute_some, lending, overnight, total
 from marketagent.liquidity import liquidity
-from marketagent.orders import WHOLE, first_order, order_quantities, order_quantity
+from marketagent.orders import WHOLE, Orders, first_order, order_quantity, orders_of, some, strays
 from marketagent.panel import Array, Panel, Sessions
 from marketagent.sizing import row_total
 
 FILLS = ("next-open", "next-close", "same-close")
 SILENT_SESSIONS = 5
 GLANCE = 512  # cells that are looked ahead at first for the next decision that orders something
+GLANCE_ALONE = 64  # the same of one symbol, whose cells cost less
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,13 @@ class Simulation:
 def silent_from(panel: Panel) -> NDArray[np.int64]:
     """(N,): the row on which a symbol without a bar since its last one counts as gone: the first of the fifth session
     after it; T or more where that is yet to come, -1 for a symbol without any bar."""
-    if not len(panel.sessions):
-        return np.full(panel.shape[1], -1)
-    final, number = panel.final_bar, panel.session_number
-    row = np.searchsorted(number, number[np.maximum(final, 0)] + SILENT_SESSIONS)
-    return np.where(final >= 0, row, -1)
+    final, length = panel.final_bar, len(panel.sessions)
+    row = np.where(final >= 0, length, -1)
+    silent = np.flatnonzero((final >= 0) & (final < length - 1))
+    if len(silent):
+        number = panel.session_number
+        row[silent] = np.searchsorted(number, number[final[silent]] + SILENT_SESSIONS)
+    return row
 
 
 def simulate(
@@ -103,7 +107,11 @@ def simulate(
 
 
 class _Run:
-    """One run of the loop: the account, the orders waiting, and what has been written down so far."""
+    """One run of the loop: the account, the orders waiting, and what has been written down so far.
+
+    A row begins with what may change the shares (`_change`) and ends with its close, at which positions are valued and
+    orders decided. Few rows change anything: from one to the next decision, `_hold` values all rows at once.
+    """
 
     def __init__(
         self, targets: Array, panel: Panel, costs: Costs, cash: float, start: int, fill: str, steps: float, band: float
@@ -111,45 +119,38 @@ class _Run:
         length, width = panel.shape
         self.targets, self.panel, self.costs = targets, panel, costs
         self.start, self.fill, self.steps, self.band = start, fill, steps, band
+        self.price = panel.raw.open if fill == "next-open" else panel.raw.close
         self.book = Book(cash, np.zeros(width))
-        self.waiting: Array | None = None
+        self.waiting: Orders | None = None
         self.idle = False  # the last decision ordered nothing
-        self.equity, self.cash, self.exposure = (np.full(length, np.nan) for _ in range(3))
+        self.cash, self.worth = np.full(length, np.nan), np.full(length, np.nan)
         self.log: list[Entry] = []
         self.closed: list[str] = []
         self.unfilled = 0
         self.deciding: NDArray[np.bool_] = np.asarray(np.isfinite(targets).any(axis=1))
-        self.goes_short = bool((targets < 0).any())  # else nothing can be sold that is not held
+        self.decisions = nexts(self.deciding)
+        self.goes_short = bool((targets < 0).any())  # else nothing can be sold that is not held, and exposure is worth
+        self.exposure = np.full(length, np.nan) if self.goes_short else self.worth
         self.closes_on = silent_from(panel)
-        self.ending = np.zeros(length, dtype=bool)
-        self.ending[self.closes_on[(self.closes_on >= 0) & (self.closes_on < length)]] = True
-        self.turns = _nexts(self.deciding | self.ending)  # the first from a row on
-        self.stops = _nexts(self.ending)
-        self.split_rows, self.split_columns = panel.splits
-        self.splits = _starts(self.split_rows, length)
-        self.pay_rows, self.pay_columns = panel.dividends
-        self.dividends, self.pays = panel.dividend[self.pay_rows, self.pay_columns], _starts(self.pay_rows, length)
-        self.month: Sequence[int] = panel.sessions.astype("datetime64[M]").astype(np.int64).data
+        self.agenda = Agenda(panel, self.closes_on)
+        self.month: Sequence[int] = panel.month.data if costs.tiers else ()
         self.traded_in: int | None = None
         self.lent = np.zeros(length) if costs.lends else np.zeros(0)
-        # The first row of each session but the first of all: a night lies before it.
-        self.wakes = np.diff(panel.days, prepend=panel.days[:1]) > np.timedelta64(0, "D")
 
     def all(self) -> Simulation:
-        length, t = len(self.equity), self.start
+        length, t = len(self.cash), self.start
         while t < length:
-            turn = self._next_turn(t, self.turns)
-            if turn == t and self.idle:
-                turn = t = self._pass_idle(t)
-            elif turn > t:
-                self._quiet(t, turn, self._outlook(t, turn))
-            if turn < length:
-                self._session(turn)
-            t = turn + 1
+            if self.idle:
+                t, self.idle = self._pass_idle(t), False
+                continue
+            changing = self.waiting is not None or self.agenda.next_change(self.book.shares, t, t + 1) == t
+            if changing:
+                self._change(t)
+            t = self._hold(t, changing)
         kept = slice(self.start, length)
         return Simulation(
             self.panel.sessions[kept],
-            self.equity[kept],
+            self.cash[kept] + self.worth[kept],
             self.cash[kept],
             self.exposure[kept],
             self.book.shares,
@@ -159,55 +160,89 @@ class _Run:
             self.lent[kept],
         )
 
-    def _next_turn(self, t: int, turns: Sequence[int]) -> int:
-        """The first row from `t` on that may change the shares or orders: one of `turns`, or a split of what is held."""
-        if self.waiting is not None:
-            return t
-        turn = turns[t]
-        first, last = self.splits[t], self.splits[turn]
-        if first == last:
-            return turn
-        held = self.book.shares[self.split_columns[first:last]].nonzero()[0]
-        return int(self.split_rows[first + held[0]]) if len(held) else turn
-
     def _pass_idle(self, t: int) -> int:
         """Be done with the rows from `t` on whose decisions order nothing, many at once; returns the first after them.
 
         Worth a look where the last decision ordered nothing either: with a band, as a rule it does not.
         """
-        stop, rows = self._next_turn(t, self.stops), max(GLANCE // len(self.book.shares), 8)
+        shares, rows = self.book.shares, max(GLANCE // len(self.book.shares), 8)
+        stop = self.agenda.next_change(shares, t, len(self.cash))
         while t < stop:
             last = min(t + rows, stop)
-            outlook = self._outlook(t, last)
-            close, held = self.panel.raw.close[t:last], self.book.shares
-            quiet = first_order(self.targets[t:last], held, close, outlook[1], band=self.band, steps=self.steps)
+            self._foresee(t, last)
+            close, equity = self.panel.raw.close[t:last], self.cash[t:last] + self.worth[t:last]
+            quiet = first_order(self.targets[t:last], shares, close, equity, band=self.band, steps=self.steps)
             if quiet:
-                self._quiet(t, t + quiet, outlook)
+                self._settle(t, t + quiet)
             if t + quiet < last:
                 return t + quiet
             t, rows = last, rows * 2
         return t
 
-    def _quiet(self, t: int, turn: int, outlook: tuple[Array, Array, Array]) -> None:
-        """Pay the dividends and value the positions of the rows from `t` to before `turn`, all at once."""
-        cash, equity, exposure = (values[: turn - t] for values in outlook)
-        self.cash[t:turn], self.equity[t:turn], self.exposure[t:turn] = cash, equity, exposure
-        self.book.cash = float(cash[-1])
-        self._record(*self._paying(t, turn))
+    def _change(self, t: int) -> None:
+        """All that comes before the close of row `t`, where it may change the shares."""
+        panel, book = self.panel, self.book
+        fractions = None
+        if len(self.lent) and panel.wakes[t]:
+            self.lent[t] = overnight(book, panel.mark[t - 1], self.costs)
+        if self._is_splitting(t):
+            fractions = self._before_open(t)
+        elif self.agenda.is_paying(t, t + 1):
+            _, _, shares, price = self.agenda.dividends(book.shares, t, t + 1)
+            book.cash += total(shares * price)
+            self._record_dividends(t, t + 1)
+        if self.waiting is not None:
+            self._fill(t, t - 1, self.waiting)
+        if fractions is not None and fractions.any():
+            book.cash += total(fractions * panel.mark[t])
+            self._write(t, FRACTION, -fractions, panel.mark[t])
+        if self.agenda.is_ending(t):
+            self._close_silent(t, panel.mark[t])
 
-    def _outlook(self, t: int, turn: int) -> tuple[Array, Array, Array]:
-        """Cash, equity and exposure of the rows from `t` to before `turn` if the shares stay as they are: nothing is written
-        down but what is lent by, and that again when the row's turn comes."""
-        rows, _, _, _, shares, price = self._paying(t, turn)
-        dividends: Array = np.bincount(rows - t, weights=shares * price, minlength=turn - t).astype(
-            np.float64, copy=False
-        )
-        flow = np.concatenate([[self.book.cash], dividends]).cumsum()[1:]
-        cash = self._nights(t, dividends) if len(self.lent) else flow
+    def _hold(self, t: int, changed: bool) -> int:
+        """Be done with the rows from `t` to the next that decides, that one too, or to before the next that changes the
+        shares; returns the row after them. Row `t` itself may have `changed` them."""
+        turn = self.agenda.next_change(self.book.shares, t + 1, min(self.decisions[t] + 1, len(self.cash)))
+        self._foresee(t, turn, changed)
+        self._settle(t, turn, changed)
+        if self.deciding[turn - 1]:
+            self._decide(turn - 1)
+        return turn
+
+    def _decide(self, t: int) -> None:
+        close, equity = self.panel.raw.close[t], self.book.cash + float(self.worth[t])
+        orders = orders_of(self.targets[t], self.book.shares, close, equity, band=self.band, steps=self.steps)
+        self.idle = not len(orders[0])
+        if self.idle:
+            return
+        if self.fill == "same-close":
+            self._fill(t, t, orders)
+            self._foresee(t, t + 1, changed=True)
+        else:
+            self.waiting = orders
+
+    def _foresee(self, t: int, turn: int, changed: bool = False) -> None:
+        """Write down cash and worth of the rows from `t` to before `turn` if the shares stay as they are; where they do not,
+        the rows are written again when their turn comes. Row `t` itself has nothing more to pay once it `changed`."""
+        self.cash[t:turn] = self.book.cash
+        first = t + changed
+        if first < turn and (len(self.lent) or self.agenda.is_paying(first, turn)):
+            rows, _, shares, price = self.agenda.dividends(self.book.shares, first, turn)
+            paid = np.bincount(rows - first, weights=shares * price, minlength=turn - first).astype(
+                np.float64, copy=False
+            )
+            flow = np.concatenate([[self.book.cash], paid]).cumsum()[1:]
+            self.cash[first:turn] = self._nights(first, paid) if len(self.lent) else flow
         held = self.book.shares.nonzero()[0]
         value = self.book.shares[held] * self.panel.mark[t:turn].take(held, axis=1)
-        worth = row_total(value)
-        return cash, cash + worth, row_total(np.abs(value)) if self.goes_short else worth
+        self.worth[t:turn] = row_total(value)
+        if self.goes_short:
+            self.exposure[t:turn] = row_total(np.abs(value))
+
+    def _settle(self, t: int, turn: int, changed: bool = False) -> None:
+        """Be done with the rows from `t` to before `turn`, which are as they were foreseen."""
+        self.book.cash = float(self.cash[turn - 1])
+        self._record_dividends(t + changed, turn)
 
     def _nights(self, t: int, dividends: Array) -> Array:
         """Cash of the rows from `t` on, one by one: interest is charged on what was charged before."""
@@ -219,91 +254,47 @@ class _Run:
         short = row_total(np.maximum(-self.book.shares[held] * before, 0.0))
         found = np.empty(len(dividends))
         for k, paid in enumerate(dividends.tolist()):
-            if self.wakes[t + k]:
+            if self.panel.wakes[t + k]:
                 self.lent[t + k] = lending(float(short[k]), cash, self.costs)
                 cash -= self.lent[t + k]
             cash += paid
             found[k] = cash
         return found
 
-    def _paying(self, t: int, turn: int) -> tuple[Column, int, Column, int, Array, Array]:
-        """The dividends of the rows from `t` to before `turn` on what is held, as they are recorded; a split of the row is
-        of nothing held."""
-        first, last = self.pays[t], self.pays[turn]
-        shares = self.book.shares[self.pay_columns[first:last]]
-        hit = shares.nonzero()[0]
-        columns, price = self.pay_columns[first:last][hit], self.dividends[first:last][hit]
-        return self.pay_rows[first:last][hit], -1, columns, DIVIDEND, shares[hit], price
-
-    def _session(self, t: int) -> None:
-        panel, book = self.panel, self.book
-        mark = panel.mark[t]
-        fractions = None
-        if len(self.lent) and self.wakes[t]:
-            self.lent[t] = overnight(book, panel.mark[t - 1], self.costs)
-        if self._is_splitting(t):
-            fractions = self._before_open(t)
-        elif self.pays[t] < self.pays[t + 1]:
-            paying = self._paying(t, t + 1)
-            book.cash += total(paying[4] * paying[5])
-            self._record(*paying)
-        if self.fill == "next-open":
-            self._fill(t, t - 1, panel.raw.open[t])
-        elif self.fill == "next-close":
-            self._fill(t, t - 1, panel.raw.close[t])
-        if fractions is not None and fractions.any():
-            book.cash += total(fractions * mark)
-            self._write(t, FRACTION, -fractions, mark)
-        if self.ending[t]:
-            self._close_silent(t, mark)
-        value = book.shares * mark
-        worth = total(value)
-        if self.deciding[t]:
-            close, equity = panel.raw.close[t], book.cash + worth
-            wanted = order_quantities(self.targets[t], book.shares, close, equity, band=self.band, steps=self.steps)
-            self.waiting = wanted if wanted.any() else None
-            self.idle = self.waiting is None
-            if self.fill == "same-close":
-                self._fill(t, t, close)
-                value = book.shares * mark
-                worth = total(value)
-        self.cash[t] = book.cash
-        self.equity[t] = book.cash + worth
-        self.exposure[t] = total(np.abs(value)) if self.goes_short else worth
-
     def _is_splitting(self, t: int) -> bool:
         """Whether a split of row `t` is of anything held or ordered."""
-        columns = self.split_columns[self.splits[t] : self.splits[t + 1]]
+        columns = self.agenda.splitting(t)
         if not len(columns):
             return False
-        return bool(self.book.shares[columns].any() or (self.waiting is not None and self.waiting[columns].any()))
+        ordered = () if self.waiting is None else self.waiting[0]
+        return bool(self.book.shares[columns].any() or np.isin(columns, ordered).any())
 
     def _before_open(self, t: int) -> Array:
         panel, held = self.panel, self.book.shares != 0
         split, dividend = panel.split[t], np.where(held & (panel.dividend[t] > 0), panel.dividend[t], 0.0)
         self._write(t, SPLIT, np.where((split != 1.0) & held, split, 0.0), panel.mark[t])
         if self.waiting is not None:
-            self.waiting = after_split(self.waiting, split, self.steps)
+            columns, quantity = self.waiting
+            self.waiting = some(columns, after_split(quantity, split[columns], self.steps))
         self._write(t, DIVIDEND, np.where(dividend > 0, self.book.shares * split, 0.0), dividend)
         return before_open(self.book, split, dividend, self.steps)
 
-    def _fill(self, t: int, decided: int, price: Array) -> None:
-        if self.waiting is None:
-            return
+    def _fill(self, t: int, decided: int, orders: Orders) -> None:
+        self.waiting = None
         self._begin_month(t)
         market = liquidity(self.panel, t, self.costs)
-        ordered = self.waiting.nonzero()[0]
-        columns = ordered[np.isfinite(price[ordered])]
-        filled, paid, fees = execute_some(
-            self.book, columns, self.waiting[columns], price[columns], self.costs, self.steps, market
-        )
+        columns, quantity = orders
+        price = self.price[t].take(columns)
+        trading = np.isfinite(price).nonzero()[0]
+        if len(trading) < len(columns):
+            columns, quantity, price = columns[trading], quantity[trading], price[trading]
+        filled, paid, fees = execute_some(self.book, columns, quantity, price, self.costs, self.steps, market)
         hit = filled.nonzero()[0]
-        self.unfilled += len(ordered) - len(hit)
+        self.unfilled += len(orders[0]) - len(hit)
         self._record(t, decided, columns[hit], FILL, filled[hit], paid[hit], fees[hit])
-        self.waiting = None
 
     def _begin_month(self, t: int) -> None:
-        if self.traded_in != self.month[t]:
+        if self.costs.tiers and self.traded_in != self.month[t]:
             self.traded_in, self.book.traded = self.month[t], 0.0
 
     def _close_silent(self, t: int, mark: Array) -> None:
@@ -316,6 +307,12 @@ class _Run:
     def _write(self, t: int, kind: int, quantity: Array, price: Array) -> None:
         hit = quantity.nonzero()[0]
         self._record(t, -1, hit, kind, quantity[hit], price[hit])
+
+    def _record_dividends(self, t: int, turn: int) -> None:
+        """Of the rows from `t` to before `turn`; where what is held is split, they are written with the split."""
+        if self.agenda.is_paying(t, turn):
+            rows, columns, shares, price = self.agenda.dividends(self.book.shares, t, turn)
+            self._record(rows, -1, columns, DIVIDEND, shares, price)
 
     def _record(
         self,
@@ -340,15 +337,14 @@ class _Alone(_Run):
 
     def __init__(self, targets: Array, panel: Panel, costs: Costs, *account: Any) -> None:
         super().__init__(targets, panel, costs, *account)
-        paid = panel.raw.open if self.fill == "next-open" else panel.raw.close
-        columns = (targets, panel.raw.close, paid, panel.mark)
-        self.target, self.close, self.price, self.mark = (values[:, 0].data for values in columns)
+        close, price, mark = (values[:, 0] for values in (panel.raw.close, self.price, panel.mark))
+        self.columns = targets[:, 0], close, mark
+        self.target, self.close, self.mark = (values.data for values in self.columns)
+        self.paid = price.data
         self.first = np.zeros(1, dtype=np.int64)  # the column
         self.held = np.zeros(len(targets))  # shares at each close: what they are worth is found of all rows at once
-        self.entries = _nexts(self.deciding & (targets[:, 0] != 0))
-        special = self.ending.copy()
-        special[self.split_rows] = special[self.pay_rows] = True
-        self.special = _nexts(special)
+        self.entries = nexts(self.deciding & (targets[:, 0] != 0))
+        self.special = nexts(self.agenda.anything())
 
     def all(self) -> Simulation:
         run = super().all()
@@ -356,64 +352,69 @@ class _Alone(_Run):
         return replace(run, equity=run.cash + value, exposure=np.abs(value) if self.goes_short else value)
 
     def _pass_idle(self, t: int) -> int:
-        last, shares = min(self._next_turn(t, self.stops), self.special[t]), float(self.book.shares[0])
-        row = self._first_order(t, last, shares, self.book.cash) if shares else min(self.entries[t], last)
-        self.cash[t:row], self.held[t:row] = self.book.cash, shares
-        return row
+        return t  # `_hold` looks ahead anyway
 
-    def _quiet(self, t: int, turn: int, outlook: tuple[Array, Array, Array]) -> None:
-        super()._quiet(t, turn, outlook)
+    def _foresee(self, t: int, turn: int, changed: bool = False) -> None:
+        super()._foresee(t, turn, changed)
         self.held[t:turn] = self.book.shares[0]
 
-    def _first_order(self, t: int, last: int, shares: float, cash: float) -> int:
-        """The first of the rows from `t` to before `last` that orders anything, or `last`."""
-        rows, band = zip(self.target[t:last], self.close[t:last], self.mark[t:last], strict=True), self.band
-        for row, (target, close, mark) in enumerate(rows, start=t):
-            wanted_value = target * (cash + shares * mark)
-            # What is within the band, as nearly all is, needs no closer look.
-            near = abs(wanted_value - shares * close) < band * abs(wanted_value)
-            if not near and self._orders(row, shares, cash + shares * mark):
-                return row
-        return last
-
-    def _session(self, t: int) -> None:
+    def _hold(self, t: int, changed: bool) -> int:
+        """Be done with all rows to before the next with a split, a dividend or the symbol's end; orders are filled here."""
         if self.special[t] == t:
-            super()._session(t)
-            self.held[t] = self.book.shares[0]
-            return
-        if self.waiting is not None:
-            self._fill_one(t, t - 1, self.waiting)
-        shares = float(self.book.shares[0])
-        if self.deciding[t]:
-            wanted = self._orders(t, shares, self.book.cash + shares * self.mark[t])
-            self.idle = not wanted
-            self.waiting = np.array([wanted]) if wanted else None
-            if self.waiting is not None and self.fill == "same-close":
-                self._fill_one(t, t, self.waiting)
-        self.cash[t], self.held[t] = self.book.cash, self.book.shares[0]
+            return super()._hold(t, changed)
+        last = self.special[t + 1]
+        while t < last:
+            row, wanted = self._next_order(t, last)
+            self._rest(t, min(row + 1, last))
+            t = row + 1
+            if not wanted:
+                return last
+            if self.fill == "same-close":
+                self._fill_one(row, row, wanted)
+                self._rest(row, t)
+            elif t < last:
+                self._fill_one(t, row, wanted)
+            else:
+                self.waiting = self.first, np.array([wanted])
+        return t
 
-    def _orders(self, t: int, shares: float, equity: float) -> float:
+    def _rest(self, t: int, turn: int) -> None:
+        """Write down the rows from `t` to before `turn`, on which nothing changes any more."""
+        self.cash[t:turn], self.held[t:turn] = self.book.cash, self.book.shares[0]
+
+    def _next_order(self, t: int, last: int) -> tuple[int, float]:
+        """The first of the rows from `t` to before `last` that orders anything, and how many shares; `last` and 0 if none
+        does. The shares stay as they are on all of them."""
+        shares = float(self.book.shares[0])
+        for row in self._suspects(t, last, shares):
+            if wanted := self._order(row, shares):
+                return row, wanted
+        return last, 0.0
+
+    def _suspects(self, t: int, last: int, shares: float) -> Iterator[int]:
+        """The rows that may order: `t` itself, then those that enter, or on which the `shares` held are off their target."""
+        yield t
+        t, rows = t + 1, GLANCE_ALONE
+        while not shares and (t := self.entries[t]) < last:
+            yield t
+            t += 1
+        while t < last:
+            target, close, mark = (values[t : min(t + rows, last)] for values in self.columns)
+            off = strays(target, target * (self.book.cash + shares * mark), shares, close, self.band)
+            yield from (off.nonzero()[0] + t).tolist()
+            t, rows = t + rows, rows * 2
+
+    def _order(self, t: int, shares: float) -> float:
+        equity = self.book.cash + shares * self.mark[t]
         return order_quantity(self.target[t], shares, self.close[t], equity, band=self.band, steps=self.steps)
 
-    def _fill_one(self, t: int, decided: int, waiting: Array) -> None:
+    def _fill_one(self, t: int, decided: int, quantity: float) -> None:
         self._begin_month(t)
-        self.waiting, price, filled = None, self.price[t], 0.0
+        price, filled = self.paid[t], 0.0
         if math.isfinite(price):
             market = liquidity(self.panel, t, self.costs)
-            filled, paid, fee = execute_one(self.book, 0, float(waiting[0]), price, self.costs, self.steps, market)
+            filled, paid, fee = execute_one(self.book, 0, quantity, price, self.costs, self.steps, market)
         if filled:
-            self._record(t, decided, self.first, FILL, np.array([filled]), np.array([paid]), np.array([fee]))
+            self.log.append((t, decided, self.first, FILL, filled, paid, fee))
         else:
             self.unfilled += 1
-
-
-def _nexts(turns: NDArray[np.bool_]) -> Sequence[int]:
-    """For each row, and for the end, the first row from it on that is one of `turns`; the end if none is."""
-    found = np.append(np.flatnonzero(turns), len(turns))
-    # Its memory, as all that is looked up row by row: that gives plain numbers, and sooner than an array gives its own.
-    return np.repeat(found, np.diff(found, prepend=-1)).data
-
-
-def _starts(rows: Column, length: int) -> Sequence[int]:
-    """Where the entries of each row begin in the ordered `rows`, and at last where they end."""
-    return np.searchsorted(rows, np.arange(length + 1)).data

@@ -46,7 +46,7 @@ def target_weights(
 
 def row_total(values: Array) -> Array:
     """(T,): the sum of each row, added from left to right."""
-    return np.cumsum(values, axis=1)[:, -1] if values.shape[1] else np.zeros(len(values))
+    return np.add.accumulate(values, axis=1)[:, -1] if values.shape[1] else np.zeros(len(values))
 
 
 def _pull(chosen: NDArray[np.bool_], score: Array, volatility: Array, method: str, top_k: int) -> Array:
