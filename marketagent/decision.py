@@ -95,15 +95,19 @@ def _volatility(strategy: Strategy, panel: Panel) -> Array:
 
 def signals_of(strategy: Strategy, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
     """The signals of `strategy` on a locked `panel`; raises BadStrategy for what cannot be used or weighed."""
-    signals: object = strategy.signals(panel, opinions)
+    return usable(strategy, strategy.signals(panel, opinions), panel.shape)
+
+
+def usable(strategy: Strategy, signals: object, shape: tuple[int, ...]) -> dict[str, Signal]:
+    """What ``strategy.signals`` gave of a panel of this shape, if it can be used; raises BadStrategy."""
     name = type(strategy).__name__
     if not isinstance(signals, dict) or not signals:
         raise BadStrategy(f"{name}.signals() gave {type(signals).__name__}; it must give a dict of at least one Signal")
     for key, signal in signals.items():
         if not isinstance(signal, Signal):
             raise BadStrategy(f"{name}.signals() gave {type(signal).__name__} for {key!r}; it must be a Signal")
-        if signal.value.shape != panel.shape:
-            raise BadStrategy(f"signal {key!r} of {name} is {signal.value.shape}; the panel is {panel.shape}")
+        if signal.value.shape != shape:
+            raise BadStrategy(f"signal {key!r} of {name} is {signal.value.shape}; the panel is {shape}")
         weight = strategy.weights.get(key, 1.0)
         if not 0 <= weight < np.inf:
             raise BadStrategy(f"the weight of signal {key!r} of {name} is {weight!r}; it must be 0 or more")

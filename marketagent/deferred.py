@@ -40,7 +40,7 @@ _BYTES = 96_000_000  # of indicators that are kept; the oldest go first
 class Deferred(NDArrayOperatorsMixin):
     """An array (T, N) that is not computed yet: an operation and what it is of. `truth` says it is one of bools."""
 
-    __slots__ = ("_array", "args", "key", "op", "shape", "truth")
+    __slots__ = ("_array", "_shape", "args", "key", "op", "truth")
 
     def __init__(
         self,
@@ -52,18 +52,29 @@ class Deferred(NDArrayOperatorsMixin):
         array: Array | None = None,
         key: Any = None,
     ) -> None:
-        self.op, self.args, self.shape, self.truth, self.key = op, args, shape, truth, key
+        self.op, self.args, self._shape, self.truth, self.key = op, args, shape, truth, key
         self._array: NDArray[Any] | None = array
 
     @property
     def array(self) -> NDArray[Any]:
-        """The array itself, computed when it is asked for; nobody may write to it."""
+        """The array itself, as whoever looks at it sees it; nobody may write to it."""
+        _note_look()
+        return self.values
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """The same for who does not look: it is handed on. It is computed when it is asked for."""
         if self._array is None:
-            values = [arg.array if isinstance(arg, Deferred) else arg for arg in self.args]
+            values = [arg.values if isinstance(arg, Deferred) else arg for arg in self.args]
             with np.errstate(all="ignore"):  # the program does not warn either
                 self._array = np.asarray(_NUMPY[self.op](*values))
             self._array.flags.writeable = False
         return self._array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        _note_look()
+        return self._shape
 
     @property
     def is_computed(self) -> bool:
@@ -72,7 +83,7 @@ class Deferred(NDArrayOperatorsMixin):
     @property
     def leaf(self) -> Array:
         """The array of a leaf as float64 in C order, as a program reads it."""
-        return np.ascontiguousarray(self.array, dtype=np.float64)
+        return np.ascontiguousarray(self.values, dtype=np.float64)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -80,7 +91,7 @@ class Deferred(NDArrayOperatorsMixin):
 
     @property
     def ndim(self) -> int:
-        return len(self.shape)
+        return len(self._shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.array, dtype=dtype) if copy or dtype not in (None, self.dtype) else self.array
@@ -88,12 +99,12 @@ class Deferred(NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
         if out is not None:
             raise TypeError("a deferred array cannot be written to")
-        made = _deferred(ufunc, inputs, self.shape) if method == "__call__" and not options else None
+        made = _deferred(ufunc, inputs, self._shape) if method == "__call__" and not options else None
         return getattr(ufunc, method)(*map(concrete, inputs), **options) if made is None else made
 
     def __array_function__(self, function: Any, kinds: Any, args: Any, options: Any) -> Any:
         if function is np.where and len(args) == 3 and not options:
-            made = _where(args, self.shape)
+            made = _where(args, self._shape)
             if made is not None:
                 return made
         return function(*_all_concrete(args), **{name: concrete(value) for name, value in options.items()})
@@ -151,13 +162,17 @@ class Memo:
         places = tuple([self.name(arg) for arg in args])
         words = tuple([(word, self.name(options[word])) for word in sorted(options)])
         if None in places or any(name is None for _, name in words):
-            return _wrapped(function(*map(concrete, args), **{word: concrete(options[word]) for word in options}), None)
+            return _wrapped(
+                function(*map(_handed_on, args), **{word: _handed_on(options[word]) for word in options}), None
+            )
         key = (function.__name__, places, words)
         with self._lock:  # both threads ask for the same window at first; one computes it
             if key in self._kept:
                 self._kept[key] = self._kept.pop(key)  # the newest is the last
                 return self._kept[key]
-            made = _wrapped(function(*map(concrete, args), **{word: concrete(options[word]) for word in options}), key)
+            made = _wrapped(
+                function(*map(_handed_on, args), **{word: _handed_on(options[word]) for word in options}), key
+            )
             self.computed += 1
             self._kept[key] = made
             self._bytes += _size(made)
@@ -176,6 +191,7 @@ class Plain(NamedTuple):
 _memo: ContextVar[Memo | None] = ContextVar("memo", default=None)
 
 
+_looks: ContextVar[list[None] | None] = ContextVar("looks", default=None)
 _indicators: dict[str, Callable[..., Any]] = {}
 
 
@@ -203,6 +219,42 @@ def remembering(memo: Memo) -> Iterator[None]:
         _memo.reset(token)
 
 
+@contextmanager
+def watching() -> Iterator[list[None]]:
+    """Inside, in this thread, the list grows whenever somebody looks at the values or the shape of a deferred array: what is
+    done then may depend on them."""
+    looks: list[None] = []
+    token = _looks.set(looks)
+    try:
+        yield looks
+    finally:
+        _looks.reset(token)
+
+
+def _note_look() -> None:
+    looks = _looks.get()
+    if looks is not None:
+        looks.append(None)
+
+
+class Shown:
+    """A panel of which whoever is `watching` learns what is looked at: its known arrays are deferred, all else is a look."""
+
+    def __init__(self, panel: Any, known: Mapping[str, Array], prefix: str = "") -> None:
+        self._panel, self._prefix = panel, prefix
+        self._leaves = {name: Deferred(LEAF, (), array.shape, array=array, key=name) for name, array in known.items()}
+        self._inner = Shown(panel.raw, known, "raw.") if not prefix else None
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "raw" and self._inner is not None:
+            return self._inner
+        leaf = self._leaves.get(self._prefix + name)
+        if leaf is not None:
+            return leaf
+        _note_look()
+        return getattr(self._panel, name)
+
+
 def deferrable(function: Callable[P, R]) -> Callable[P, R]:
     """An indicator that is remembered where somebody is remembering, and is what it was elsewhere."""
     _indicators[function.__name__] = function
@@ -222,6 +274,10 @@ def kept(value: Any) -> Any:
         return value
     leaf = _operand(value, value.shape) if value.ndim == 2 else None
     return value if leaf is None else leaf
+
+
+def _handed_on(value: Any) -> Any:
+    return value.values if isinstance(value, Deferred) else value
 
 
 def concrete(value: Any) -> Any:
@@ -248,11 +304,11 @@ def _copied(made: Any) -> Any:
     if isinstance(made, tuple):
         parts = [_copied(part) for part in made]
         return type(made)(*parts) if hasattr(made, "_fields") else tuple(parts)
-    return made.array.copy()
+    return made.values.copy()
 
 
 def _size(made: Any) -> int:
-    return sum(map(_size, made)) if isinstance(made, tuple) else int(made.array.nbytes)
+    return sum(map(_size, made)) if isinstance(made, tuple) else int(made.values.nbytes)
 
 
 def _deferred(ufunc: Any, inputs: tuple[Any, ...], shape: tuple[int, ...]) -> Deferred | None:
@@ -308,7 +364,7 @@ def _operands(values: Any, shape: tuple[int, ...]) -> list[Any] | None:
 def _operand(value: Any, shape: tuple[int, ...]) -> Deferred | float | bool | None:
     """`value` as part of a program; None for what is of another shape or kind."""
     if isinstance(value, Deferred):
-        return value if value.shape == shape else None
+        return value if value._shape == shape else None
     if isinstance(value, _NUMBERS):
         return bool(value) if isinstance(value, _BOOLS) else float(value)
     if isinstance(value, np.ndarray) and value.shape == shape and value.dtype in (np.float64, np.bool_):

@@ -1,8 +1,9 @@
-"""The arrays that the programs of a sweep read, on several panels at once: what one panel's signals are, on all of them.
+"""The signals of a strategy on several panels at once: traced on the first, and read as a formula on all of them.
 
-A program whose arrays all have names (see ``deferred.Memo.name``) is a formula: with the arrays of another panel that have
-these names it gives what the strategy gives there, provided that it is made of indicators and never looks at a value or
-at the number of symbols. Whoever uses it has to try that, as ``sweep`` does.
+What a strategy makes of a panel's arrays with built-in indicators and arithmetic is a program, and all that it reads has a
+name (see ``deferred.Memo.name``). With the arrays of another panel that have these names the program gives what the
+strategy gives there, as long as nobody has looked at anything: at a value, a shape, the symbols. Who has is found out, and
+then there is no formula.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,44 +11,68 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from marketagent.deferred import Array, Deferred, Memo, named
+from marketagent.compiled import address
+from marketagent.decision import usable
+from marketagent.deferred import Array, Deferred, Memo, Shown, named, remembering, watching
+from marketagent.panel import Panel
+from marketagent.signals import Signal
+from marketagent.strategy import Strategy
 
 _BYTES = 96_000_000  # of indicators that are kept; the oldest go first
 
 
-class Unnamed(Exception):
-    """An array has no name: nobody knows what it would be on another panel."""
+class NoFormula(Exception):
+    """The strategy has looked at something, or uses an array without a name."""
 
 
 class Joint:
-    """Arrays by name on each of several panels, whose own arrays have the names in `known`; the first is that of `memo`."""
+    """Arrays by name on each of several panels, whose own arrays have the names in `known`; the first are those of `panel`
+    and `memo`."""
 
-    def __init__(self, memo: Memo, known: Sequence[Mapping[str, Array]], *, most_bytes: int = _BYTES) -> None:
-        self._memo, self._known, self._most = memo, known, most_bytes
-        self._kept: dict[Any, list[Array]] = {}
+    def __init__(
+        self, panel: Panel, memo: Memo, known: Sequence[Mapping[str, Array]], *, most_bytes: int = _BYTES
+    ) -> None:
+        self._panel, self._shown, self._memo = panel, Shown(panel, known[0]), memo
+        self._known, self._most = known, most_bytes
+        self._kept: dict[Any, tuple[list[int], list[Array]]] = {}
         self._bytes, self._lock = 0, Lock()
 
-    def leaves(self, leaves: Sequence[Deferred | Array]) -> list[list[Array]]:
-        """Of each panel its arrays for `leaves`, as a program reads them. Raises Unnamed."""
+    def signals(self, strategy: Strategy) -> dict[str, Signal]:
+        """Those on the first panel, deferred, as a formula for all; raises NoFormula, and whatever the strategy raises."""
+        shown: Any = self._shown
+        with remembering(self._memo), watching() as looks:
+            made = strategy.signals(shown, {})
+        if looks:
+            raise NoFormula
+        return usable(strategy, made, self._panel.shape)
+
+    def addressed(self, leaves: Sequence[Deferred | Array]) -> tuple[NDArray[np.int64], list[list[Array]]]:
+        """The addresses (G, L) of the arrays for `leaves` on each panel, and the arrays by leaf and panel; NoFormula."""
         names = [self._memo.name(leaf) for leaf in leaves]
         if None in names:
-            raise Unnamed
-        columns = [self._of(name) for name in names]
-        return [[column[g] for column in columns] for g in range(len(self._known))]
+            raise NoFormula
+        found = [self._of(name) for name in names]
+        return np.array([addresses for addresses, _ in found], dtype=np.int64).T.copy(), [arrays for _, arrays in found]
 
     def on(self, panel: int) -> Callable[[Sequence[Deferred | Array]], list[Array]]:
         """What gives the leaves of one of the panels."""
-        return lambda leaves: self.leaves(leaves)[panel]
+        return lambda leaves: [arrays[panel] for arrays in self.addressed(leaves)[1]]
 
-    def _of(self, name: Any) -> list[Array]:
+    def _of(self, name: Any) -> tuple[list[int], list[Array]]:
         with self._lock:  # all threads ask for the same window at first; one computes it
             made = self._kept.pop(name, None)
             if made is None:
                 found = (named(name, panel) for panel in self._known)
-                made = [np.ascontiguousarray(array, dtype=np.float64) for array in found]
-                self._bytes += sum(array.nbytes for array in made)
+                arrays = [np.ascontiguousarray(array, dtype=np.float64) for array in found]
+                made = [address(array) for array in arrays], arrays
+                self._bytes += _size(arrays)
             self._kept[name] = made  # the newest is the last
             while self._bytes > self._most and len(self._kept) > 1:
-                self._bytes -= sum(array.nbytes for array in self._kept.pop(next(iter(self._kept))))
+                self._bytes -= _size(self._kept.pop(next(iter(self._kept)))[1])
             return made
+
+
+def _size(arrays: Sequence[Array]) -> int:
+    return sum(array.nbytes for array in arrays)

@@ -43,60 +43,68 @@ class Figures(Mapping[int, float | None]):
         return len(self.numbers)
 
 
-class Outcomes(Mapping[int, Metrics]):
-    """The metrics of each combination that is done, the lowest number first; all of them have the same names.
+class Table:
+    """Figures of each combination on each of several grounds; several threads may `put`.
 
-    Several threads may `put`; whoever looks meanwhile sees what was put before.
+    `values` (M, G, F) and `there` (M,) are by number, so that nothing is sorted, and grow. NaN stands for None.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = tuple(names)
-        self._there, self._table = (
-            np.zeros(0, dtype=np.bool_),
-            np.empty((0, len(names))),
-        )  # by number: nothing is sorted
-        self._count, self._lock = 0, Lock()
+    def __init__(self, names: Sequence[str], grounds: int = 1) -> None:
+        self.names = tuple(names)
+        self.there, self.values = np.zeros(0, dtype=np.bool_), np.empty((0, grounds, len(names)))
+        self.count, self._lock = 0, Lock()
 
-    def put(self, number: int, values: Array) -> None:
-        """Note the `values` of a combination, in the order of the names; NaN for None."""
+    def put(self, number: int, figures: Array) -> None:
+        """Note the `figures` (G, F) of a combination."""
         with self._lock:
-            self._make_room(number)
-            self._table[number] = values
-            self._count += not self._there[number]
-            self._there[number] = True
+            if number >= len(self.there):
+                self._make_room(number)
+            self.values[number] = figures
+            self.count += not self.there[number]
+            self.there[number] = True
+
+    def _make_room(self, number: int) -> None:
+        room = len(self.there)
+        more = max(number + 1, 2 * room, _FIRST_ROOM)
+        there, values = np.zeros(more, dtype=np.bool_), np.zeros((more, *self.values.shape[1:]))
+        there[:room], values[:room] = self.there, self.values
+        self.values, self.there = values, there
+
+
+class Outcomes(Mapping[int, Metrics]):
+    """The metrics of each combination that is done on one of the grounds of a `table`, the lowest number first.
+
+    Whoever looks while others put sees what was put before.
+    """
+
+    def __init__(self, table: Table, ground: int = 0) -> None:
+        self._table, self._ground = table, ground
 
     @property
     def numbers(self) -> Numbers:
         """(M,): the numbers of what is done, ascending."""
-        return np.flatnonzero(self._there)
+        return np.flatnonzero(self._table.there)
 
     def figures(self, name: str) -> Figures:
         """One of the metrics of all that is done."""
         numbers = self.numbers
-        return Figures(numbers, self._table[numbers, self._names.index(name)])
+        return Figures(numbers, self._table.values[numbers, self._ground, self._table.names.index(name)])
 
     def __getitem__(self, number: int) -> Metrics:
         if number not in self:
             raise KeyError(number)
-        return dict(zip(self._names, map(_none, self._table[number].tolist()), strict=True))
+        values = self._table.values[number, self._ground].tolist()
+        return dict(zip(self._table.names, map(_none, values), strict=True))
 
     def __contains__(self, number: object) -> bool:
-        return isinstance(number, int) and 0 <= number < len(self._there) and bool(self._there[number])
+        there = self._table.there
+        return isinstance(number, int) and 0 <= number < len(there) and bool(there[number])
 
     def __iter__(self) -> Iterator[int]:
         return map(int, self.numbers)
 
     def __len__(self) -> int:
-        return self._count
-
-    def _make_room(self, number: int) -> None:
-        room = len(self._there)
-        if number < room:
-            return
-        more = max(number + 1, 2 * room, _FIRST_ROOM)
-        there, table = np.zeros(more, dtype=np.bool_), np.zeros((more, len(self._names)))
-        there[:room], table[:room] = self._there, self._table
-        self._table, self._there = table, there
+        return self._table.count
 
 
 def _none(value: float) -> float | None:

@@ -25,15 +25,15 @@ def cells_for(width: int, registers: int) -> int:
 @compiled
 def play(
     codes: Whole, leaves: Whole, constants: Array, parts: Whole, sure: Array, weights: Array, rule: Array, due: Whole,
-    facts: Whole, band: float, bill: Array, terms: Array, room: Array, equity: Array, results: Array,
+    facts: Whole, band: float, bill: Array, terms: Array, room: Array, equity: Array, figures: Array,
 ) -> int:  # fmt: skip
     """Decide and trade one combination on each of several markets, whose `facts` are (G, ...).
 
     `codes`, `leaves` (G, L) and `constants` are the program of the signals, see ``cells``; `parts` (S, 2) say where in it
     the value and the confidence of each are, `sure` (S,) a confidence that is the same everywhere, `weights` (S,) what each
     counts, `rule` what ``weighing`` goes by. `due` (G, 2) are the address and the number of the rows that decide. Into
-    `equity` goes that of one market after the other, each (T,), from its row START on; into `results` (G, ...) the metrics,
-    as RESULTS names them. Returns the first market on which a signal leaves its range, or -1.
+    `equity` goes that of one market after the other, each (T,), from its row START on; into `figures` (G, ...) the metrics,
+    as FIGURES names them. Returns the first market on which a signal leaves its range, or -1.
     """
     first = 0
     for g in range(len(facts)):
@@ -58,7 +58,7 @@ def play(
             path,
         ):
             return g
-        measure(path[facts[g, START] :], terms, account.account, results[g])
+        measure(path[facts[g, START] :], terms, account.account, figures[g])
         first += length
     return -1
 
@@ -77,9 +77,10 @@ def _decide_and_trade(
     turn, decides = 0, True
     while decides:
         decides = turn < len(due)  # after the last row that does there may be more to live through
-        first, rows = due[turn] if decides else length, 0
-        while rows < most and turn < len(due) and due[turn] == first + rows:
-            rows, turn = rows + 1, turn + 1
+        first, rows = due[turn] if decides else length, min(most, len(due) - turn)
+        while rows > 1 and due[turn + rows - 1] - first >= rows:  # not one after the other, as they mostly are
+            rows -= 1
+        turn += rows
         if decides:
             run_block(codes, leaves, held, most * width, first * width, rows * width)
             for k in range(len(parts)):

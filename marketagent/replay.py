@@ -1,10 +1,10 @@
 """A panel made ready for the compiled simulation, and one combination of parameters played on it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import isfinite
 from threading import local
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +13,14 @@ from marketagent.compiled import address
 from marketagent.costs import Costs
 from marketagent.deferred import Deferred
 from marketagent.indicators import volatility
-from marketagent.kernel.measure import RESULTS
+from marketagent.kernel.measure import FIGURES
 from marketagent.kernel.terms import ENDS, NIGHT, PAYS, SPLITS, bill_of, room_for
 from marketagent.kernel.walk import run
 from marketagent.liquidity import liquidity
 from marketagent.metrics import SESSIONS
 from marketagent.orders import WHOLE
 from marketagent.panel import Array, Panel
-from marketagent.play import SURE, cells_for
-from marketagent.play import play as compiled_play
+from marketagent.play import SURE, cells_for, play
 from marketagent.program import Program, leaf_of
 from marketagent.sessions import due
 from marketagent.signals import Signal
@@ -30,9 +29,9 @@ from marketagent.sizing import METHODS, VOLATILITY_WINDOW
 from marketagent.strategy import Strategy
 from marketagent.timeframes import bars_a_session
 
-FIGURES = ("equity", *RESULTS)  # the last equity and the metrics
 Played = dict[str, float | None]
-Leaves = Callable[[Sequence[Deferred | Array]], Sequence[Sequence[Array]]]  # of each ground those that a program reads
+# Of each ground the addresses (G, L) of what a program reads, and what keeps them good.
+Addressed = Callable[[Sequence[Deferred | Array]], tuple[NDArray[np.int64], Any]]
 _NUMBERS = (int, float)
 _rooms = local()
 
@@ -60,9 +59,9 @@ class Ground:
         if targets.shape != self.panel.shape:
             raise ValueError(f"targets are {targets.shape}, the panel is {self.panel.shape}")
         wanted, room = np.ascontiguousarray(targets, dtype=np.float64), np.empty(room_for(targets.shape[1]))
-        equity, results = np.empty(len(self.panel.sessions)), np.empty(len(RESULTS))
-        run(address(wanted), band, self.facts, self.bill, self.terms, room, equity, results)
-        return equity[self.start :], played(np.append(equity[-1], results))
+        equity, figures = np.empty(len(self.panel.sessions)), np.empty(len(FIGURES))
+        run(address(wanted), band, self.facts, self.bill, self.terms, room, equity, figures)
+        return equity[self.start :], played(figures)
 
     def due(self, schedule: str) -> tuple[int, int]:
         """The address and the number of the rows that decide."""
@@ -149,52 +148,63 @@ class Ground:
         return {}
 
 
-def play(
-    grounds: Sequence[Ground], strategy: Strategy, signals: Mapping[str, Signal], leaves_of: Leaves | None = None
-) -> tuple[list[Array], Array]:
-    """The equity (T - start,) of `strategy` on each of `grounds`, and in the rows of an array (G, ...) what FIGURES names.
+class Grounds:
+    """Grounds of one sort of account, costs and timeframe, on which a combination is played at once."""
 
-    The grounds have one sort of account and costs. `signals` are those of the first, deferred or not; `leaves_of` gives
-    the arrays in them on each ground, by itself those of the one. Raises OutOfRange.
-    """
-    program, said = Program(), [(signal.value, signal.confidence) for signal in signals.values()]
-    parts = [
-        (program.place(value), SURE if isinstance(sure, _NUMBERS) else program.place(sure)) for value, sure in said
-    ]
-    leaves = leaves_of(program.leaves) if leaves_of is not None else [[leaf_of(leaf) for leaf in program.leaves]]
-    lengths = [len(ground.panel.sessions) for ground in grounds]
-    equity, results = np.empty(sum(lengths)), np.empty((len(grounds), len(RESULTS)))
-    beyond = compiled_play(
-        program.codes,
-        np.array([[address(leaf) for leaf in each] for each in leaves], dtype=np.int64),
-        program.constants,
-        np.array(parts, dtype=np.int64),
-        np.array([float(sure) if isinstance(sure, _NUMBERS) else np.nan for _, sure in said]),
-        np.array([strategy.weights.get(name, 1.0) for name in signals], dtype=np.float64),
-        _rule(strategy),
-        np.array([ground.due(strategy.rebalance) for ground in grounds], dtype=np.int64),
-        np.array([ground.facts for ground in grounds]),
-        strategy.band,
-        grounds[0].bill,
-        grounds[0].terms,
-        _room(cells_for(max(len(ground.panel.symbols) for ground in grounds), program.registers)),
-        equity,
-        results,
-    )
-    if beyond >= 0:
-        raise OutOfRange(beyond)
-    ends = np.cumsum(lengths)
-    paths = [
-        equity[end - length + ground.start : end] for ground, length, end in zip(grounds, lengths, ends, strict=True)
-    ]
-    figures = np.column_stack([equity[ends - 1], results])
-    figures[~np.isfinite(figures)] = np.nan
-    return paths, figures
+    def __init__(self, grounds: Sequence[Ground]) -> None:
+        self._grounds = grounds
+        self._facts = np.array([ground.facts for ground in grounds])
+        self._width = max(len(ground.panel.symbols) for ground in grounds)
+        self._ends = np.cumsum([len(ground.panel.sessions) for ground in grounds]).tolist()
+        self._due: dict[str, NDArray[np.int64]] = {}
+
+    def play(
+        self, strategy: Strategy, signals: Mapping[str, Signal], addressed: Addressed | None = None
+    ) -> tuple[Array, Array]:
+        """Of `strategy`, whose `signals` on the first ground these are, deferred or not: the equity, of one ground after
+        the other, and (G, F) what FIGURES names. Raises OutOfRange.
+
+        `addressed` gives what a program reads on each ground; where there is one, by itself what the signals are made of.
+        """
+        program, said = Program(), [(signal.value, signal.confidence) for signal in signals.values()]
+        parts = [
+            (program.place(value), SURE if isinstance(sure, _NUMBERS) else program.place(sure)) for value, sure in said
+        ]
+        leaves, kept = (addressed or _own)(program.leaves)
+        equity, figures = np.empty(self._ends[-1]), np.empty((len(self._grounds), len(FIGURES)))
+        beyond = play(
+            program.codes, leaves, program.constants, np.array(parts, dtype=np.int64),
+            np.array([sure if isinstance(sure, _NUMBERS) else np.nan for _, sure in said], dtype=np.float64),
+            np.array([strategy.weights.get(name, 1.0) for name in signals], dtype=np.float64), _rule(strategy),
+            self._due_rows(strategy.rebalance), self._facts, strategy.band, self._grounds[0].bill, self._grounds[0].terms,
+            _room(cells_for(self._width, program.registers)), equity, figures,
+        )  # fmt: skip
+        del kept  # only now: it was read
+        if beyond >= 0:
+            raise OutOfRange(beyond)
+        return equity, figures
+
+    def paths(self, equity: Array) -> Iterator[Array]:
+        """Of each ground its part (T - start,) of the equity of all of them."""
+        begin = 0
+        for ground, end in zip(self._grounds, self._ends, strict=True):
+            yield equity[begin + ground.start : end]
+            begin = end
+
+    def _due_rows(self, schedule: str) -> NDArray[np.int64]:
+        if schedule not in self._due:
+            self._due[schedule] = np.array([ground.due(schedule) for ground in self._grounds], dtype=np.int64)
+        return self._due[schedule]
+
+
+def _own(leaves: Sequence[Deferred | Array]) -> tuple[NDArray[np.int64], Any]:
+    arrays = [leaf_of(leaf) for leaf in leaves]
+    return np.array([[address(array) for array in arrays]], dtype=np.int64), arrays
 
 
 def played(figures: Array) -> Played:
-    """A row of figures by name; None for what is not a number."""
-    return {name: value if isfinite(value) else None for name, value in zip(FIGURES, figures.tolist(), strict=True)}
+    """A row of figures by name; None for NaN."""
+    return {name: None if value != value else value for name, value in zip(FIGURES, figures.tolist(), strict=True)}
 
 
 def _rule(strategy: Strategy) -> Array:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from threading import Condition, Event
 from typing import Any, overload
 
@@ -22,10 +23,11 @@ from marketagent.errors import UsageError
 from marketagent.grid import Axis, combination, combinations
 from marketagent.indicators import sma
 from marketagent.joint import Joint
-from marketagent.outcomes import Metrics, Numbers, Outcomes
+from marketagent.kernel.measure import FIGURES
+from marketagent.outcomes import Metrics, Numbers, Outcomes, Table
 from marketagent.panel import Array, Panel, empty
 from marketagent.program import Read, computed
-from marketagent.replay import FIGURES, Ground, OutOfRange, play, played
+from marketagent.replay import Ground, Grounds, OutOfRange, played
 from marketagent.signals import Signal
 from marketagent.strategy import Opinions, Strategy
 
@@ -99,7 +101,8 @@ class Sweep:
         self._watch = watch
         self.ground = replace(ground, panel=ground.panel.locked())
         self.opinions = opinions or {}
-        self.done = Outcomes(FIGURES)
+        self._table = Table(FIGURES)
+        self.done = Outcomes(self._table)
         self._known = _known(self.ground.panel)
         self._memo = Memo(self._known)
         self._joint: Joint | None = None
@@ -153,56 +156,51 @@ class Sweep:
                 self.given_up = self._playing > 0
             raise
 
+    @cached_property
+    def _own(self) -> Grounds:
+        return Grounds([self.ground])
+
     def metrics(self, strategy: Strategy) -> Metrics:
         """One combination, played; raises what its ``decide`` raises."""
-        return played(self._alone(strategy)[1])
+        return played(self._alone(strategy)[1][0])
 
     def _alone(self, strategy: Strategy) -> tuple[Array, Array]:
-        """The equity of a combination, and its figures."""
+        """The equity of a combination (T,), and its figures (1, F)."""
         try:
             found = self._signals(strategy, self._memo)
         except Exception:  # it may be at odds with deferred arrays: asked again with plain ones, it says what is wrong
             self._memo = self._memo.plain()
             found = self._signals(strategy, self._memo)
         try:
-            paths, figures = play([self.ground], strategy, found)
+            equity, figures = self._own.play(strategy, found)
         except OutOfRange as beyond:
             decide(strategy, self.ground.panel, self.opinions)  # says which value is out of range
             raise BadStrategy(f"a signal of {type(strategy).__name__} is outside [-1, 1]") from beyond
-        return paths[0], figures[0]
+        return equity, figures
 
-    def _together(self, strategy: Strategy, beside: "Sequence[Sweep]") -> list[tuple[Array, Array]]:
-        """The same on the own ground and on those `beside`."""
-        sweeps = (self, *beside)
+    def _together(self, strategy: Strategy, beside: "Sequence[Sweep]") -> tuple[Array, Array]:
+        """The equity on the own ground and then on those `beside`, one after the other, and the figures (G, F)."""
         if self._joint is not None:
             with suppress(Exception):  # whatever it is, it comes again where each is asked alone, and is told as there
-                found = self._signals(strategy, self._memo)
-                paths, figures = play([each.ground for each in sweeps], strategy, found, self._joint.leaves)
-                return list(zip(paths, figures, strict=True))
-        return [each._alone(strategy) for each in sweeps]
+                return self._all.play(strategy, self._joint.signals(strategy), self._joint.addressed)
+        found = [each._alone(strategy) for each in (self, *beside)]
+        return np.concatenate([equity for equity, _ in found]), np.concatenate([figures for _, figures in found])
 
     def _settle(self, strategy: Strategy, beside: "Sequence[Sweep]") -> None:
         """Use deferred arrays, and one trace for all grounds, only if they give the very signals that there are without."""
         sweeps = (self, *beside)
-        joint, fits = Joint(self._memo, [each._known for each in sweeps]), len(sweeps) > 1
+        self._all, table = Grounds([each.ground for each in sweeps]), Table(FIGURES, len(sweeps))
+        joint = Joint(self.ground.panel, self._memo, [each._known for each in sweeps])
+        fits = len(sweeps) > 1 and not any(each.opinions for each in sweeps)
         for g, each in enumerate(sweeps):
-            _ = each.ground.facts  # made here, once: of what two threads make at the same time one would be freed
+            _ = each._own  # made here, once: of what two threads make at the same time one would be freed
+            each._table, each.done = table, Outcomes(table, g)
             panel = each.ground.panel
             plain = signals_of(strategy, panel, each.opinions)
-            if not each._finds(plain, strategy, panel.shape):
+            if not _agree(plain, partial(each._signals, strategy, each._memo), panel.shape):
                 each._memo = each._memo.plain()
-            fits = fits and self._memo.deferring and self._finds(plain, strategy, panel.shape, joint.on(g))
+            fits = fits and _agree(plain, partial(joint.signals, strategy), panel.shape, joint.on(g))
         self._joint = joint if fits else None
-
-    def _finds(
-        self, plain: Mapping[str, Signal], strategy: Strategy, shape: tuple[int, ...], leaves: Read | None = None
-    ) -> bool:
-        """Whether the signals found with deferred arrays, by themselves of the own panel, are the `plain` ones."""
-        try:
-            found = _arrays(self._signals(strategy, self._memo), shape, leaves)
-            return all(_same(plain[name], *found[name]) for name in plain)
-        except Exception:  # then it is done without what was tried: the plain signals are there
-            return False
 
     def _signals(self, strategy: Strategy, memo: Memo) -> dict[str, Signal]:
         with remembering(memo):
@@ -222,14 +220,14 @@ class Sweep:
                 self._playing += 1
             try:
                 with self._noting(number):
-                    found = self._together(strategy, beside)
-                    for each, (path, _) in zip(sweeps, found, strict=True):
-                        if each._watch is not None:
-                            each._watch(number, path)
+                    equity, figures = self._together(strategy, beside)
+                    if any(each._watch for each in sweeps):
+                        for each, path in zip(sweeps, self._all.paths(equity), strict=True):
+                            if each._watch is not None:
+                                each._watch(number, path)
                 with self._turn:
                     if not self.given_up:  # else what is done is being counted
-                        for each, (_, figures) in zip(reversed(sweeps), reversed(found), strict=True):
-                            each.done.put(number, figures)
+                        self._table.put(number, figures)
             finally:
                 with self._turn:
                     self._playing -= 1
@@ -288,6 +286,20 @@ def _arrays(
     arrays = dict(zip(map(id, deferred), computed(deferred, leaves, shape), strict=True))
     made = [arrays.get(id(part), part) for part in parts]
     return dict(zip(signals, zip(made[::2], made[1::2], strict=True), strict=True))
+
+
+def _agree(
+    plain: Mapping[str, Signal],
+    signals: Callable[[], Mapping[str, Signal]],
+    shape: tuple[int, ...],
+    leaves: Read | None = None,
+) -> bool:
+    """Whether `signals`, computed of other `leaves` if there are any, are the `plain` ones."""
+    try:
+        found = _arrays(signals(), shape, leaves)
+        return all(_same(plain[name], *found[name]) for name in plain)
+    except Exception:  # then it is done without what was tried: the plain signals are there
+        return False
 
 
 def _same(plain: Signal, value: Array, confidence: Array | float) -> bool:

@@ -8,7 +8,7 @@ from markets import barely_dearer, random_market, random_targets
 
 from marketagent.backtest import _measured
 from marketagent.costs import Costs, parse
-from marketagent.kernel.measure import RESULTS
+from marketagent.kernel.measure import FIGURES
 from marketagent.kernel.terms import CHARGED
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.panel import Panel
@@ -37,7 +37,7 @@ def metrics_of(run: Simulation, costs: Costs, panel: Panel, fill: str, cash: flo
 
 
 def same(found: dict[str, float | None], expected: dict[str, float | None]) -> None:
-    for name in RESULTS:
+    for name in FIGURES[1:]:
         if expected[name] is None:
             assert found[name] is None, name
         else:

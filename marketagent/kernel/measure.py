@@ -8,26 +8,29 @@ import numpy as np
 from marketagent.compiled import Array, compiled, inlined, reordered
 from marketagent.kernel.terms import PERIODS, START_CASH, TRADED, TRADES
 
-RESULTS = ("total_return", "cagr", "sharpe", "max_drawdown", "trades", "turnover")  # NaN where a metric is None
+# The last equity, and metrics: NaN where one is None.
+FIGURES = ("equity", "total_return", "cagr", "sharpe", "max_drawdown", "trades", "turnover")
 GLANCE = 64  # rows that are looked over together for a new height or depth
 
 
 @inlined
-def measure(equity: Array, terms: Array, account: Array, results: Array) -> None:
-    """The metrics of `equity` (T,), in the order of RESULTS."""
+def measure(equity: Array, terms: Array, account: Array, figures: Array) -> None:
+    """What FIGURES names, of `equity` (T,)."""
     count, cash, mean_equity = len(equity), terms[START_CASH], _total(equity) / len(equity)
     worth = _zero_once_lost(equity) if _is_lost(equity) else equity
-    returns = np.empty(count)
-    _changes(worth, cash, returns)
-    level, mean = worth[-1] / cash, _total(returns) / count
-    square, moves = _spread(returns, mean)
-    results[:] = np.nan
-    results[0], results[3], results[4] = level - 1, _deepest_fall(worth, cash), account[TRADES]
-    results[1] = level ** (terms[PERIODS] / count) - 1
+    level, first = worth[-1] / cash, worth[0] / cash - 1
+    total, square, moves = _spread(worth, first)
+    mean, square = first + total / count, square - total * total / count
+    figures[:] = np.nan
+    figures[0], figures[1], figures[4], figures[5] = equity[-1], level - 1, _deepest_fall(worth, cash), account[TRADES]
+    figures[2] = level ** (terms[PERIODS] / count) - 1
     if moves:
-        results[2] = mean / np.sqrt(square / (count - 1)) * np.sqrt(terms[PERIODS])
+        figures[3] = mean / np.sqrt(square / (count - 1)) * np.sqrt(terms[PERIODS])
     if mean_equity > 0:
-        results[5] = account[TRADED] / mean_equity / (count / terms[PERIODS])
+        figures[6] = account[TRADED] / mean_equity / (count / terms[PERIODS])
+    for k in range(len(figures)):
+        if not np.isfinite(figures[k]):
+            figures[k] = np.nan
 
 
 @compiled
@@ -48,13 +51,6 @@ def _zero_once_lost(equity: Array) -> Array:
     return worth
 
 
-@compiled
-def _changes(worth: Array, before: float, returns: Array) -> None:
-    returns[0] = worth[0] / before - 1
-    for t in range(1, len(worth)):
-        returns[t] = (worth[t] / worth[t - 1] if worth[t - 1] > 0 else 1.0) - 1
-
-
 @reordered
 def _total(values: Array) -> float:
     total = 0.0
@@ -64,13 +60,15 @@ def _total(values: Array) -> float:
 
 
 @reordered
-def _spread(values: Array, mean: float) -> tuple[float, bool]:
-    """The sum of squares around the `mean`, and whether the values differ at all."""
-    square, others = 0.0, 0
-    for t in range(len(values)):
-        square += (values[t] - mean) * (values[t] - mean)
-        others += values[t] != values[0]
-    return square, others > 0
+def _spread(worth: Array, first: float) -> tuple[float, float, bool]:
+    """How far the returns are from the `first` one: the sum, that of the squares, and whether any differs at all."""
+    total, square, others = 0.0, 0.0, 0
+    for t in range(1, len(worth)):
+        away = (worth[t] / worth[t - 1] if worth[t - 1] > 0 else 1.0) - 1 - first
+        total += away
+        square += away * away
+        others += away != 0
+    return total, square, others > 0
 
 
 @compiled

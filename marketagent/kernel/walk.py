@@ -33,16 +33,16 @@ GLANCE = 64  # rows that are valued together while nothing happens
 
 @compiled
 def run(
-    targets: int, band: float, facts: Whole, bill: Array, terms: Array, room: Array, equity: Array, results: Array
+    targets: int, band: float, facts: Whole, bill: Array, terms: Array, room: Array, equity: Array, figures: Array
 ) -> None:
-    """Trade `targets` into `equity` (T,), from row `start` on, and its `results`, as RESULTS names them.
+    """Trade `targets` into `equity` (T,), from row `start` on, and its `figures`, as FIGURES names them.
 
     `room` are cells for the book, as many as ``room_for`` says.
     """
     length, width, start = facts[LENGTH], facts[WIDTH], facts[START]
     account = book(room.ctypes.data, terms[START_CASH], width)
     walk(account, market(facts), matrix_at(targets, length, width), 0, start, length, band, bill, terms, equity)
-    measure(equity[start:], terms, account.account, results)
+    measure(equity[start:], terms, account.account, figures)
 
 
 @inlined
@@ -151,26 +151,31 @@ def _pass_alone(
     while first < last:
         count = min(last - first, GLANCE)
         mark, worth = in_line(facts.marks)[first : first + count], equity[first : first + count]
-        for i in range(count):
-            worth[i] = cash + (0.0 + shares * mark[i])  # as a sum over symbols begins
         if first >= base:
-            target = in_line(wanted)[first - base : first - base + count]
-            row = _first_apart(target, shares, in_line(facts.closes)[first : first + count], worth, band)
+            target, close = (
+                in_line(wanted)[first - base : first - base + count],
+                in_line(facts.closes)[first : first + count],
+            )
+            row = _value_until_apart(target, shares, cash, close, mark, worth, band)
             if row < count:
                 return first + row
+        else:
+            for i in range(count):
+                worth[i] = cash + (0.0 + shares * mark[i])  # as a sum over symbols begins
         first += count
     return last
 
 
 @compiled
-def _first_apart(target: Array, shares: float, close: Array, worth: Array, band: float) -> int:
+def _value_until_apart(
+    target: Array, shares: float, cash: float, close: Array, mark: Array, worth: Array, band: float
+) -> int:
     """The first of some rows of one symbol on which fills._wants is true, or how many there are."""
-    found = 0
-    for i in range(len(target)):
-        found += is_apart(target[i], shares, close[i], worth[i], band) & (worth[i] > 0)
-    if found == 0:
-        return len(target)
-    row = 0
-    while not (worth[row] > 0 and is_apart(target[row], shares, close[row], worth[row], band)):
-        row += 1
+    count = len(target)
+    row = count
+    for i in range(count):
+        value = cash + (0.0 + shares * mark[i])
+        worth[i] = value
+        hit = is_apart(target[i], shares, close[i], value, band) & (value > 0)
+        row = min(row, i if hit else count)
     return row

@@ -1,0 +1,238 @@
+"""Several markets swept with one trace of each combination: what comes out is what each comes to alone."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from markets import random_market
+
+from marketagent import catalog
+from marketagent.costs import parse
+from marketagent.decision import BadStrategy
+from marketagent.grid import axes
+from marketagent.indicators import ema, sma
+from marketagent.joint import NoFormula
+from marketagent.panel import Array, Panel
+from marketagent.replay import Ground
+from marketagent.signals import Signal
+from marketagent.strategy import Opinions, Strategy, param
+from marketagent.sweep import Sweep, plan
+
+COSTS = parse("ibkr-fixed", slippage_bps=5)
+SWEPT: dict[str, dict[str, str]] = {
+    "buy_and_hold": {"gross": "0.5:1:0.1"},
+    "ensemble": {"fast": "3,5", "slow": "10", "lookback": "20", "window": "6,8"},
+    "mean_reversion": {"trend": "12,20", "low": "30,40", "high": "60"},
+    "momentum": {"lookback": "20,25", "skip": "2,3", "threshold": "0"},
+    "sma_cross": {"fast": "2:6:1", "slow": "7:16:3"},
+}
+
+
+def markets(seed: int) -> list[Panel]:
+    """Of one symbol and of several, long and short, with everything that happens to prices."""
+    return [random_market(seed + k, sessions=60 + 17 * k, symbols=(1, 1, 3)[k % 3]) for k in range(5)]
+
+
+def sweeps(panels: list[Panel], watch: Any = None) -> list[Sweep]:
+    grounds = [Ground(panel, COSTS, 50_000.0, start=k % 3) for k, panel in enumerate(panels)]
+    return [Sweep(ground, None, None if watch is None else watch(k)) for k, ground in enumerate(grounds)]
+
+
+def alike(strategies: Any, seed: int = 0) -> Sweep:
+    """Play the `strategies` together and alone, and hold the two equal; returns the first of those played together."""
+    panels = markets(seed)
+    together, alone = sweeps(panels), sweeps(panels)
+    together[0].run(strategies, workers=2, beside=together[1:])
+    for one, other in zip(together, alone, strict=True):
+        other.run(strategies, workers=2)
+        assert len(one.done) == len(strategies)
+        assert dict(one.done) == dict(other.done)  # to the bit
+    return together[0]
+
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_every_built_in_strategy_comes_to_what_it_comes_to_alone(name: str) -> None:
+    kind = catalog.load(name, Path("/nonexistent")).kind
+    strategies = plan(kind, axes(kind, SWEPT[name])).strategies
+    for seed in range(3):
+        swept = alike(strategies, 10 * seed)
+        assert (swept._joint is not None) == (name in ("mean_reversion", "sma_cross"))  # the others look at values
+
+
+def test_an_indicator_is_computed_once_for_each_window_and_market(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    means = sma.__wrapped__  # type: ignore[attr-defined]  # as functools.wraps leaves it
+    monkeypatch.setitem(__import__("marketagent.deferred", fromlist=["x"])._indicators, "sma",
+                        lambda *args: calls.append(args[1]) or means(*args))  # fmt: skip
+    kind = catalog.load("sma_cross", Path("/nonexistent")).kind
+    swept = sweeps(markets(3))
+    swept[0].run(plan(kind, axes(kind, {"fast": "2:6:1", "slow": "7:16:1"})).strategies, workers=2, beside=swept[1:])
+    assert sorted(calls) == sorted([*range(2, 7), *range(7, 17)] * 5)
+
+
+class Nested(Strategy):
+    """Indicators of indicators, named options, the prices as traded: all of it has names."""
+
+    window: int = param(3, 2, 20)
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        line = ema(sma(panel.close, window=self.window), self.window + 1)
+        dear = np.where(panel.raw.close > panel.raw.open, 0.5, -0.5)
+        return {"line": Signal(np.where(np.isnan(line), np.nan, np.sign(panel.close - line))), "day": Signal(dear, 0.5)}
+
+
+def test_a_formula_may_be_of_indicators_of_indicators() -> None:
+    assert alike([(k, Nested(window=k + 2)) for k in range(6)])._joint is not None
+
+
+# Who looks gets no formula: what it does may depend on what it has seen. From the second combination on, so that nobody
+# can find out by trying the first. ------------------------------------------------------------------------------------
+
+
+def value(panel: Panel, average: Array) -> bool:
+    return bool(average[-1, 0] > 30)
+
+
+def any_value(panel: Panel, average: Array) -> bool:
+    return bool(np.nanmax(average) > 500)
+
+
+def a_price(panel: Panel, average: Array) -> bool:
+    return bool(panel.close[-1, 0] > 30)
+
+
+def a_price_as_traded(panel: Panel, average: Array) -> bool:
+    return bool(panel.raw.volume[3].sum() > 3000)
+
+
+def length(panel: Panel, average: Array) -> bool:
+    return len(average) > 80
+
+
+def shape(panel: Panel, average: Array) -> bool:
+    return average.shape[1] == 1
+
+
+def the_panel_s_shape(panel: Panel, average: Array) -> bool:
+    return panel.shape[1] == 1
+
+
+def symbols(panel: Panel, average: Array) -> bool:
+    return len(panel.symbols) == 1
+
+
+def sessions(panel: Panel, average: Array) -> bool:
+    return len(panel.sessions) > 80
+
+
+def bars(panel: Panel, average: Array) -> bool:
+    return bool(panel.has_bar[0].all())
+
+
+def iterated(panel: Panel, average: Array) -> bool:
+    return next(iter(panel.close))[0] > 30  # type: ignore[no-any-return]
+
+
+LOOKS = [
+    value,
+    any_value,
+    a_price,
+    a_price_as_traded,
+    length,
+    shape,
+    the_panel_s_shape,
+    symbols,
+    sessions,
+    bars,
+    iterated,
+]
+
+
+class Looks(Strategy):
+    """Goes by what it has seen, but for its first combination."""
+
+    window: int = param(3, 2, 20)
+    way: int = param(0, 0, len(LOOKS))
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        average = sma(panel.close, self.window)
+        turned = -1.0 if self.window > 3 and LOOKS[self.way](panel, average) else 1.0
+        gap = panel.close - average
+        return {"gap": Signal(np.where(np.isnan(gap), np.nan, np.sign(gap) * turned))}
+
+
+@pytest.mark.parametrize("way", range(len(LOOKS)), ids=[look.__name__ for look in LOOKS])
+def test_who_looks_at_anything_is_asked_on_every_market(way: int) -> None:
+    strategies = [(k, Looks(window=k + 3, way=way)) for k in range(5)]
+    swept = alike(strategies, 20)
+    assert swept._joint is not None  # the first combination does not look
+    swept._joint.signals(strategies[0][1])
+    with pytest.raises(NoFormula):
+        swept._joint.signals(strategies[1][1])
+
+
+def test_the_looks_of_these_tests_differ_from_market_to_market() -> None:
+    """Else the test above could not fail."""
+    for look in LOOKS:
+        seen = {look(panel, sma(panel.close, 4)) for panel in markets(20)}
+        assert seen == {False, True}, look.__name__
+
+
+class Alone(Strategy):
+    """Uses an array of its own: nobody knows what it would be elsewhere."""
+
+    window: int = param(3, 2, 20)
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        tired = np.linspace(1, 0, len(panel.sessions))[:, None] * np.ones(panel.shape)
+        gap = panel.close - sma(panel.close, self.window)
+        return {"gap": Signal(np.where(np.isnan(gap), np.nan, np.sign(gap) * tired))}
+
+
+def test_an_array_without_a_name_makes_no_formula() -> None:
+    assert alike([(k, Alone(window=k + 3)) for k in range(4)], 5)._joint is None
+
+
+def test_with_opinions_every_market_is_asked() -> None:
+    panels = markets(1)
+    swept = [Sweep(Ground(panel, COSTS, 1e4), {"critic": Signal(np.zeros(panel.shape))} if k == 2 else None)
+             for k, panel in enumerate(panels)]  # fmt: skip
+    swept[0].run([(0, Nested()), (1, Nested(window=5))], workers=1, beside=swept[1:])
+    assert swept[0]._joint is None
+    assert all(len(each.done) == 2 for each in swept)
+
+
+def test_whoever_watches_gets_the_equity_of_its_own_market() -> None:
+    panels, seen = markets(7), {}
+
+    def watch(k: int) -> Any:
+        return lambda number, equity: seen.__setitem__((k, number), equity.copy())
+
+    swept = sweeps(panels, watch)
+    swept[0].run([(k, Nested(window=k + 2)) for k in range(4)], workers=2, beside=swept[1:])
+    for (k, number), equity in seen.items():
+        ground = swept[k].ground
+        assert len(equity) == len(ground.panel.sessions) - ground.start
+        assert equity[-1] == swept[k].done[number]["equity"]
+    assert len(seen) == 4 * len(panels)
+
+
+class Wrong(Strategy):
+    """Leaves the range on dear symbols only."""
+
+    size: int = param(1, 1, 3)
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        return {"up": Signal(np.where(panel.close > 1000, float(self.size), 0.0))}
+
+
+def test_what_is_wrong_on_one_of_the_markets_is_said_as_alone() -> None:
+    cheap, dear = (random_market(seed, 50, 1) for seed in (1, 2))
+    cheap.raw.close[:], dear.raw.close[:] = 10.0, 2000.0
+    swept = sweeps([cheap, dear])
+    with pytest.raises((ValueError, BadStrategy), match=r"value 2 is outside \[-1, 1\]"):
+        swept[0].run([(1, Wrong(size=1)), (7, Wrong(size=2))], workers=1, beside=swept[1:])
+    assert swept[0].failed is not None
+    assert swept[0].failed[0] == 7
+    assert [list(each.done) for each in swept] == [[1], [1]]
