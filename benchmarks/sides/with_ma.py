@@ -6,7 +6,6 @@ is a dozen more simulations. ``one_asset_kernel`` is the same decisions, simulat
 
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,26 +45,20 @@ def one_asset_kernel(data: SimpleNamespace) -> dict[str, Any]:
 
 
 def sweep(data: SimpleNamespace) -> dict[str, Any]:
-    """Every pair on every asset, an account each: as many sweeps as there are assets."""
+    """Every pair on every asset, an account each: what ``ma backtest --each`` plays."""
     panel, plan = panel_of(data), crossings(data)
-    found = np.empty((len(plan), len(panel.symbols), 2))
-    for n, symbol in enumerate(panel.symbols):
-        done = swept(panel.only([symbol]), data, plan)
-        found[:, n] = [(done[number]["equity"], done[number]["trades"]) for number, _ in plan]
+    works = [Sweep(Ground(panel.only([symbol]), costs_of(data), data.cash)) for symbol in panel.symbols]
+    works[0].run(plan, workers=len(os.sched_getaffinity(0)), beside=works[1:])
+    found = np.array([[(work.done[k]["equity"], work.done[k]["trades"]) for work in works] for k, _ in plan])
     return {"equity": found[:, :, 0].ravel().tolist(), "trades": found[:, :, 1].ravel().tolist()}
 
 
 def sweep_shared(data: SimpleNamespace) -> dict[str, Any]:
     """Every pair on one account that holds all assets: what ``ma backtest --set fast=5:103:2`` does."""
     plan = crossings(data, band=1.0, max_weight=data.each)
-    done = swept(panel_of(data), data, plan)
-    return {"equity": [done[number]["equity"] for number, _ in plan]}
-
-
-def swept(panel: Panel, data: SimpleNamespace, plan: list[tuple[int, Strategy]]) -> Mapping[int, Any]:
-    work = Sweep(Ground(panel, costs_of(data), data.cash))
+    work = Sweep(Ground(panel_of(data), costs_of(data), data.cash))
     work.run(plan, workers=len(os.sched_getaffinity(0)))
-    return work.done
+    return {"equity": [work.done[number]["equity"] for number, _ in plan]}
 
 
 def portfolio(data: SimpleNamespace) -> dict[str, Any]:
