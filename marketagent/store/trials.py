@@ -83,8 +83,15 @@ def record(home: Path, tried: Iterable[Trial], now: datetime, *, timeout_s: floa
 
 def record_one(home: Path, trial: Trial, now: datetime, *, timeout_s: float) -> tuple[Array, list[float]]:
     """`record` of `trial`, and what `nearby` says of it, in one transaction."""
+    return record_each(home, [trial], now, timeout_s=timeout_s)[0]
+
+
+def record_each(
+    home: Path, tried: Iterable[Trial], now: datetime, *, timeout_s: float
+) -> list[tuple[Array, list[float]]]:
+    """The same for each of `tried`, which may be of different families, in one transaction."""
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
-        return _recorded(con, [trial], now), _nearby(con, trial)
+        return [(_recorded(con, [trial], now), _nearby(con, trial)) for trial in tried]
 
 
 def nearby(home: Path, trial: Trial, *, timeout_s: float) -> list[float]:

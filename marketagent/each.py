@@ -1,0 +1,259 @@
+"""``--each``: every symbol backtested alone, as if the command had been run once for each; all in one stream.
+
+What they need is read, and what comes of them stored, for some symbols at a time: to open a store takes longer than to
+trade twenty years. A part that is stored stays; so does what is done of the next one when Ctrl-C comes or one fails.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
+from math import prod
+from statistics import median
+from typing import TypeVar
+
+import numpy as np
+
+from marketagent import backtesting, progress, show, sweeping
+from marketagent.backtesting import Job, Played
+from marketagent.decision import BadStrategy
+from marketagent.errors import MarketAgentError, NoData
+from marketagent.formats import cell, counted
+from marketagent.grid import Axis
+from marketagent.panel import Panel, Raw
+from marketagent.process import Stops, Terminated, abandoned, signalled
+from marketagent.records import Backtest, Fold, Sweep, Trial
+from marketagent.robustness.walk import Asked
+from marketagent.store.market import read_symbols
+from marketagent.store.opinions import read_opinions_of
+from marketagent.strategy import Opinions, Strategy
+from marketagent.sweeping import Sweeping
+from marketagent.timeframes import DAY
+
+_DAYS, _BARS = 50, 5  # symbols of a part: of days, and of bars within them, of which there are a hundred times as many
+_CELLS = 8_000_000  # of the tallies of a part's sweeps: 128 MB
+_BLOCKS = 256  # of one, at most
+
+Record = Backtest | Fold | Trial | Sweep
+_Done = TypeVar("_Done")
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What one symbol is backtested on."""
+
+    panel: Panel
+    opinions: Opinions
+
+    @property
+    def symbol(self) -> str:
+        return self.panel.symbols[0]
+
+
+@dataclass
+class Each:
+    """What came of the symbols: `records` in their order, the reason of each that `failed`, what is `said` of all, and what
+    has `ended` it too early, if anything."""
+
+    records: list[Record] = field(default_factory=list)
+    failed: dict[str, object] = field(default_factory=dict)
+    said: str = ""
+    ended: BaseException | None = None
+
+    def checked(self) -> "Each":
+        """Raises what has ended it where nothing can be printed: nothing is done, or what is left running prints, too."""
+        if self.ended is not None and (abandoned() or not self.records):
+            if self.records:
+                show.say(self.said)
+            raise self.ended
+        return self
+
+
+def tried(job: Job, run: str, strategy: Strategy, stops: Stops) -> Each:
+    """`strategy` traded on each symbol, as ``backtesting.tried``."""
+    against = job.read_benchmark()
+
+    def play(one: Alone, symbols: int | None) -> Played:
+        return backtesting.played(job, _run(run, one.panel), strategy, one.panel, one.opinions, against)
+
+    with progress.bar("backtest") as tell:
+        return _told(_through(job, stops, _size(job), partial(_one_by_one, play), partial(_kept, job), tell)).checked()
+
+
+def walked(job: Job, run: str, axes: Sequence[Axis], asked: Asked, stops: Stops) -> Each:
+    """A walk-forward of each symbol, as ``backtesting.walked``: after each run its folds."""
+    against, plan = job.read_benchmark(), cache(partial(sweeping.planned, job.home, job.loaded, axes))
+
+    def play(one: Alone, symbols: int | None) -> Played:
+        run_of = _run(run, one.panel)
+        return backtesting.refitted(
+            job, run_of, axes, plan, asked, one.panel, one.opinions, against, symbols=symbols
+        )  # fmt: skip
+
+    made = _told(_through(job, stops, _size(job), partial(_one_by_one, play), partial(_kept, job)))
+    made.said += f"{'; ' if made.said else ''}all windows are kept: ma sql 'from folds'"
+    return made.checked()
+
+
+def swept(job: Job, run: str, axes: Sequence[Axis], top: int, stops: Stops) -> Each:
+    """A sweep of each symbol, as ``backtesting.swept``: the `top` of its trials, then its sweep."""
+    job.check_sweep()
+    against, plan = job.read_benchmark(), sweeping.planned(job.home, job.loaded, axes)
+
+    def play(part: Sequence[Alone], symbols: int | None, failed: dict[str, object]) -> Iterator[Sweeping]:
+        ready = []
+        for one in part:
+            try:
+                ready.append(backtesting.prepared(job, axes, plan, one.panel, one.opinions, against))
+            except NoData as error:
+                failed[one.symbol] = error
+        yield from _worked(ready, stops, symbols)
+
+    def keep(done: Sequence[Sweeping]) -> Iterator[Record]:
+        for sweep in done:
+            sheet, _ = backtesting.judged(job, _run(run, sweep.sweep.ground.panel), sweep)
+            yield from sweep.best(sheet, top)
+            yield sheet
+
+    size = min(_size(job), max(_CELLS // _BLOCKS // prod(len(axis.values) for axis in axes), 1))
+    made = _through(job, stops, size, play, keep)
+    sheets = [record for record in made.records if isinstance(record, Sweep)]
+    where = f"on {counted(len(sheets), 'symbol')}, {len(plan.strategies):,} on each"
+    made.said = sweeping.summary(sum(sheet.done for sheet in sheets), plan, where, len(sheets))
+    return made.checked()
+
+
+def _through(
+    job: Job,
+    stops: Stops,
+    size: int,
+    play: Callable[[Sequence[Alone], int | None, dict[str, object]], Iterator[_Done]],
+    keep: Callable[[Sequence[_Done]], Iterator[Record]],
+    tell: Callable[[int, int], None] | None = None,
+) -> Each:
+    """All symbols, `size` at a time: `play` yields what is done of some, or says why one of them failed, `keep` stores
+    that. `play` is told of how many symbols it may say how long they take, in the first part only.
+
+    The `stops` are held while something is kept, and at the end.
+    """
+    view, each = job.view, Each()
+    names = read_symbols(
+        job.home, job.symbols, source=view.source, known_at=view.known_at, timeframe=view.timeframe,
+        timeout_s=job.timeout_s,
+    )  # fmt: skip
+    each.failed |= _missing(job, set(job.symbols or ()) - set(names))
+    for k in range(0, len(names), size):
+        done: list[_Done] = []
+        try:
+            try:
+                stops.listen()
+                part = _read(job, names[k : k + size])
+                each.failed |= _missing(job, set(names[k : k + size]) - {one.symbol for one in part})
+                for one in play(part, None if k else len(names), each.failed):
+                    done.append(one)
+                    if tell is not None:
+                        tell(k + len(done), len(names))
+            finally:
+                stops.hold()
+        except (KeyboardInterrupt, Terminated, MarketAgentError, RuntimeError) as error:
+            each.ended = signalled(error)  # raised again once what is done is kept and printed
+            if isinstance(each.ended, RuntimeError):
+                raise
+        try:
+            for record in keep(done):
+                each.records.append(record)  # noqa: PERF402 -- those before one that fails are kept, and stay
+        except MarketAgentError as error:
+            each.ended = error
+        if each.ended is not None:
+            break
+    return each
+
+
+def _one_by_one(
+    play: Callable[[Alone, int | None], Played], part: Sequence[Alone], symbols: int | None, failed: dict[str, object]
+) -> Iterator[Played]:
+    for one in part:
+        try:
+            made = play(one, symbols)
+        except NoData as error:
+            failed[one.symbol] = error
+        except BadStrategy as error:
+            raise _on(one.panel, error)  # noqa: B904 -- it is the same one
+        else:
+            symbols = None
+            yield made
+
+
+def _worked(ready: Sequence[Sweeping], stops: Stops, symbols: int | None) -> Iterator[Sweeping]:
+    """Those of the sweeps of which something is done; then raises what has ended them too early."""
+    try:
+        ended = sweeping.work_all(ready, stops, symbols=symbols)
+    except MarketAgentError as error:
+        ended = error
+    yield from (sweep for sweep in ready if sweep.sweep.done)
+    wrong = [sweep for sweep in ready if sweep.sweep.failed is not None]
+    if ended is not None:
+        raise _on(wrong[0].sweep.ground.panel, ended) if wrong and isinstance(ended, MarketAgentError) else ended
+
+
+def _kept(job: Job, done: Sequence[Played]) -> Iterator[Record]:
+    for made in backtesting.kept(job, done) if done else ():
+        yield made.record
+        yield from made.folds
+
+
+def _read(job: Job, names: Sequence[str]) -> list[Alone]:
+    """The panels and opinions of those of `names` that have bars in the span, in their order."""
+    try:
+        panel = job.view.panel(job.home, names, timeout_s=job.timeout_s)
+    except NoData:  # of none of them: each is named
+        return []
+    panels = [alone(panel, panel.symbols.index(name)) for name in names if name in panel.symbols]
+    opinions = read_opinions_of(job.home, panels, known_at=job.view.known_at, timeout_s=job.timeout_s)
+    return [Alone(*of) for of in zip(panels, opinions, strict=True)]
+
+
+def alone(panel: Panel, n: int) -> Panel:
+    """The panel that symbol `n` of `panel` has when it is read alone: from its first bar to its last, on arrays of its own."""
+    rows = np.flatnonzero(panel.has_bar[:, n])
+    first, last = int(rows[0]), int(rows[-1])
+    span = slice(first, last + 1)
+    raw = Raw(**{name: getattr(panel.raw, name)[span, n : n + 1].copy() for name in Raw.__dataclass_fields__})
+    split, dividend = panel.split[span, n : n + 1].copy(), panel.dividend[span, n : n + 1].copy()
+    # What happened on its first session stands at the first row of that session, which its first bar may come after.
+    begins = int(np.searchsorted(panel.days, panel.days[first]))
+    split[0, 0], dividend[0, 0] = panel.split[begins, n], panel.dividend[begins, n]
+    sessions = panel.sessions[span].copy()
+    return Panel(sessions, (panel.symbols[n],), raw, split, dividend, (panel.sources[n],), panel.timeframe)
+
+
+def _missing(job: Job, names: set[str]) -> dict[str, object]:
+    until = f" up to {job.view.last}" if job.view.last else ""
+    asked = job.symbols or sorted(names)
+    return {name: f"nothing is stored{until}; run: ma fetch {name}" for name in asked if name in names}
+
+
+def _told(made: Each) -> Each:
+    """Say of many runs how they did in the middle."""
+    runs = [record for record in made.records if isinstance(record, Backtest)]
+    if len(runs) > 1:
+        gained = sum(run.equity > run.cash for run in runs)
+        made.said = f"{gained:,} of {counted(len(runs), 'symbol')} gained"
+        for name, words in (("total_return", "return"), ("sharpe", "sharpe")):
+            values = [value for run in runs if (value := run.metrics.get(name)) is not None]
+            made.said += f", the middle {words} is {cell(name, median(values))}" if values else ""
+    return made
+
+
+def _on(panel: Panel, error: MarketAgentError) -> MarketAgentError:
+    """`error` with the symbol that it came up on."""
+    error.args = (f"{error} (on {panel.symbols[0]})",)
+    return error
+
+
+def _run(run: str, panel: Panel) -> str:
+    """The id of one symbol's run: that of the stream with the symbol behind it."""
+    return f"{run}.{panel.symbols[0]}"
+
+
+def _size(job: Job) -> int:
+    return _DAYS if job.view.timeframe == DAY else _BARS
