@@ -198,7 +198,8 @@ def _each(
                 if format != "csv" or record.kind == made.records[0].kind:  # whose rows are of one kind
                     out.write(record)
             out.fail_all(made.failed)
-            show.say(made.said)
+            if made.said:
+                show.say(made.said)
             if made.ended is not None:
                 raise made.ended
             stops.resume()

@@ -19,7 +19,7 @@ from marketagent.decision import BadStrategy
 from marketagent.errors import MarketAgentError, NoData
 from marketagent.formats import cell, counted
 from marketagent.grid import Axis
-from marketagent.panel import Panel, Raw
+from marketagent.panel import Panel
 from marketagent.process import Stops, Terminated, abandoned, signalled
 from marketagent.records import Backtest, Fold, Sweep, Trial
 from marketagent.robustness.walk import Asked
@@ -117,7 +117,8 @@ def swept(job: Job, run: str, axes: Sequence[Axis], top: int, stops: Stops) -> E
     size = min(_size(job), max(_CELLS // _BLOCKS // prod(len(axis.values) for axis in axes), 1))
     made = _through(job, stops, size, play, keep)
     sheets = [record for record in made.records if isinstance(record, Sweep)]
-    where = f"on {counted(len(sheets), 'symbol')}, {len(plan.strategies):,} on each"
+    where = f"on {counted(len(sheets), 'symbol')}"
+    where += f", {len(plan.strategies):,} on each" if len(sheets) > 1 else ""
     made.said = sweeping.summary(sum(sheet.done for sheet in sheets), plan, where, len(sheets))
     return made.checked()
 
@@ -160,7 +161,7 @@ def _through(
                 raise
         try:
             for record in keep(done):
-                each.records.append(record)  # noqa: PERF402 -- those before one that fails are kept, and stay
+                each.records.append(record)  # one by one: those before one that fails are kept
         except MarketAgentError as error:
             each.ended = error
         if each.ended is not None:
@@ -203,27 +204,25 @@ def _kept(job: Job, done: Sequence[Played]) -> Iterator[Record]:
 
 def _read(job: Job, names: Sequence[str]) -> list[Alone]:
     """The panels and opinions of those of `names` that have bars in the span, in their order."""
-    try:
-        panel = job.view.panel(job.home, names, timeout_s=job.timeout_s)
-    except NoData:  # of none of them: each is named
-        return []
-    panels = [alone(panel, panel.symbols.index(name)) for name in names if name in panel.symbols]
+    # Which bars within a day have closed is seen from all that are read: there each symbol is read by itself.
+    together = [names] if job.view.timeframe == DAY else [[name] for name in names]
+    read: dict[str, Panel] = {}
+    for some in together:
+        try:
+            panel = job.view.panel(job.home, some, timeout_s=job.timeout_s)
+        except NoData:  # of none of them, each of which is named
+            continue
+        read |= {name: _cut(panel, n) for n, name in enumerate(panel.symbols)}
+    panels = [read[name] for name in names if name in read]
     opinions = read_opinions_of(job.home, panels, known_at=job.view.known_at, timeout_s=job.timeout_s)
     return [Alone(*of) for of in zip(panels, opinions, strict=True)]
 
 
-def alone(panel: Panel, n: int) -> Panel:
-    """The panel that symbol `n` of `panel` has when it is read alone: from its first bar to its last, on arrays of its own."""
+def _cut(panel: Panel, n: int) -> Panel:
+    """The panel that symbol `n` has when it is read alone: from its first bar to its last, on arrays of its own."""
     rows = np.flatnonzero(panel.has_bar[:, n])
-    first, last = int(rows[0]), int(rows[-1])
-    span = slice(first, last + 1)
-    raw = Raw(**{name: getattr(panel.raw, name)[span, n : n + 1].copy() for name in Raw.__dataclass_fields__})
-    split, dividend = panel.split[span, n : n + 1].copy(), panel.dividend[span, n : n + 1].copy()
-    # What happened on its first session stands at the first row of that session, which its first bar may come after.
-    begins = int(np.searchsorted(panel.days, panel.days[first]))
-    split[0, 0], dividend[0, 0] = panel.split[begins, n], panel.dividend[begins, n]
-    sessions = panel.sessions[span].copy()
-    return Panel(sessions, (panel.symbols[n],), raw, split, dividend, (panel.sources[n],), panel.timeframe)
+    only = panel.only([panel.symbols[n]])
+    return only.head(int(rows[-1]) + 1).since(int(rows[0]))
 
 
 def _missing(job: Job, names: set[str]) -> dict[str, object]:
