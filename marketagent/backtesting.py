@@ -24,6 +24,7 @@ from marketagent.scoring import Benchmark, View
 from marketagent.store import runs as stored
 from marketagent.store import trials
 from marketagent.store.market import read_quarantined_of
+from marketagent.store.sweeps import write_sweeps
 from marketagent.store.trials import Trial
 from marketagent.strategy import Opinions, Strategy
 from marketagent.sweeping import Sweeping
@@ -179,7 +180,7 @@ def swept(job: Job, run: str, axes: Sequence[Axis], stops: Stops) -> Swept:
     plan = sweeping.planned(job.home, job.loaded, axes)
     sweep = prepared(job, axes, plan, panel, opinions, job.read_benchmark())
     ended = sweep.work(stops)
-    sheet, best = judged(job, run, sweep)
+    [(sheet, best)] = judged(job, [(run, sweep)])
     if ended is not None and sweep.sweep.given_up:
         show.say(sweep.summary)
         raise ended
@@ -216,10 +217,9 @@ def refitted(
 
 def kept(job: Job, runs: Sequence[Played]) -> list[Tried]:
     """Enter `runs` into the ledger of trials, judge and doubt each of them, and keep them all."""
-    for one in runs:
-        if one.walk is not None:
-            swept = one.walk.swept
-            judging.entered(job.home, one.run, swept, one.walk.numbers, job.now, timeout_s=job.timeout_s)
+    walks = [(one.run, one.walk.swept, one.walk.numbers) for one in runs if one.walk is not None]
+    if walks:
+        judging.entered(job.home, walks, job.now, timeout_s=job.timeout_s)
     found = trials.record_each(job.home, [one.trial for one in runs], job.now, timeout_s=job.timeout_s)
     refused = job.read_quarantined([one.result.decisions.panel for one in runs])
     made = [_judged(job, *of) for of in zip(runs, found, refused, strict=True)]
@@ -239,33 +239,53 @@ def prepared(
     )
 
 
-def judged(job: Job, run: str, sweep: Sweeping) -> tuple[Sweep, Tried | None]:
-    """What a sweep came to, kept with all of its trials, and its best combination as a run, None if none is done."""
-    family = judging.entered(job.home, run, sweep, sweep.sweep.done.numbers, job.now, timeout_s=job.timeout_s)
-    sheet = replace(judging.judged(run, sweep, family), symbol=job.alone(sweep.sweep.ground.panel))
-    best = _best(job, sweep, sheet) if sweep.sweep.done else None
-    if best is not None:
-        sheet = replace(sheet, findings=best.record.findings)
-    sweep.keep(job.home, sheet, job.now, timeout_s=job.timeout_s)
-    return sheet, best
+def judged(job: Job, runs: Sequence[tuple[str, Sweeping]]) -> list[tuple[Sweep, Tried | None]]:
+    """What sweeps came to, kept with all of their trials; of each its best combination as a run, None if none is done."""
+    entries = [(run, sweep, sweep.sweep.done.numbers) for run, sweep in runs]
+    families = judging.entered(job.home, entries, job.now, timeout_s=job.timeout_s)
+    sheets = [
+        replace(judging.judged(run, sweep, family), symbol=job.alone(sweep.sweep.ground.panel))
+        for (run, sweep), family in zip(runs, families, strict=True)
+    ]
+    done = [(sheet, sweep) for sheet, (_, sweep) in zip(sheets, runs, strict=True) if sweep.sweep.done]
+    best = {made.record.run: made for made in (_bests(job, done) if done else ())}
+    made = [(_doubted(sheet, best.get(sheet.run)), best.get(sheet.run)) for sheet in sheets]
+    rows = [sweep.rows(sheet) for (sheet, _), (_, sweep) in zip(made, runs, strict=True)]
+    write_sweeps(job.home, rows, job.now, timeout_s=job.timeout_s)
+    return made
 
 
-def _best(job: Job, sweep: Sweeping, sheet: Sweep) -> Tried:
-    """The combination with the highest Sharpe ratio, traded by the plain engine and doubted; it is not kept once more."""
+def _bests(job: Job, sweeps: Sequence[tuple[Sweep, Sweeping]]) -> list[Tried]:
+    """Of each its combination with the highest Sharpe ratio, traded by the plain engine and doubted; it is not kept once
+    more."""
+    results = [_best(job, sweep) for _, sweep in sweeps]
+    tried = [
+        scoring.trial_of(sheet.run, job.loaded, result) for (sheet, _), result in zip(sweeps, results, strict=True)
+    ]
+    near = trials.nearby_each(job.home, tried, timeout_s=job.timeout_s)
+    refused = job.read_quarantined([sweep.sweep.ground.panel for _, sweep in sweeps])
+    made = []
+    for (sheet, sweep), result, neighbours, rows in zip(sweeps, results, near, refused, strict=True):
+        doubts = scoring.criticised(
+            job.home, neighbours, result, job.terms.cash, rows,
+            timeout_s=job.timeout_s, plateau=sweep.plateaus[sweep.ranked[0]],
+        )  # fmt: skip
+        record = scoring.backtest_record(
+            sheet.run, job.loaded, result, job.terms, job.benchmark, worth=judging.worth(sheet), findings=doubts
+        )
+        made.append(Tried(record, result))
+    return made
+
+
+def _best(job: Job, sweep: Sweeping) -> Backtest:
     ground, strategy = sweep.sweep.ground, sweep.plan.strategies.strategy(int(sweep.ranked[0]))
     with blame(job.loaded.file, job.loaded.kind):
         decisions = decide(strategy, ground.panel, sweep.sweep.opinions)
-    result = _traded(job, decisions, ground.start, sweep.against)
-    trial = scoring.trial_of(sheet.run, job.loaded, result)
-    neighbours = trials.nearby(job.home, trial, timeout_s=job.timeout_s)
-    doubts = scoring.criticised(
-        job.home, neighbours, result, job.terms.cash, job.read_quarantined([ground.panel])[0],
-        timeout_s=job.timeout_s, plateau=sweep.plateaus[sweep.ranked[0]],
-    )  # fmt: skip
-    record = scoring.backtest_record(
-        sheet.run, job.loaded, result, job.terms, job.benchmark, worth=judging.worth(sheet), findings=doubts
-    )
-    return Tried(record, result)
+    return _traded(job, decisions, ground.start, sweep.against)
+
+
+def _doubted(sheet: Sweep, best: Tried | None) -> Sweep:
+    return sheet if best is None else replace(sheet, findings=best.record.findings)
 
 
 def _played(job: Job, run: str, decisions: Decisions, start: int, against: Benchmark | None) -> Played:

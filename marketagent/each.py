@@ -109,8 +109,8 @@ def swept(job: Job, run: str, axes: Sequence[Axis], top: int, stops: Stops) -> E
         yield from _worked(ready, stops, symbols)
 
     def keep(done: Sequence[Sweeping]) -> Iterator[Record]:
-        for sweep in done:
-            sheet, _ = backtesting.judged(job, _run(run, sweep.sweep.ground.panel), sweep)
+        runs = [(_run(run, sweep.sweep.ground.panel), sweep) for sweep in done]
+        for (_, sweep), (sheet, _) in zip(runs, backtesting.judged(job, runs) if runs else (), strict=True):
             yield from sweep.best(sheet, top)
             yield sheet
 

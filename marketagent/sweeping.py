@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from datetime import date
 from functools import cached_property, partial
 from importlib import import_module
 from math import prod
@@ -30,7 +30,7 @@ from marketagent.records import Sweep as SweepRecord
 from marketagent.records import Trial
 from marketagent.scoring import Benchmark, View, start_row
 from marketagent.store.market import data_hash
-from marketagent.store.sweeps import Swept, write_sweep
+from marketagent.store.sweeps import Swept
 from marketagent.strategy import Opinions
 from marketagent.timeframes import bars_a_session
 
@@ -90,8 +90,8 @@ class Sweeping:
             failure.args = (f"{failure} (with {' '.join(f'{name}={value}' for name, value in values.items())})",)
         return failure
 
-    def keep(self, home: Path, sheet: SweepRecord, now: datetime, *, timeout_s: float) -> None:
-        """Store the sweep with every trial that is done."""
+    def rows(self, sheet: SweepRecord) -> tuple[Swept, Iterator[tuple[int, dict[str, Any]]]]:
+        """The sweep as the store takes it, with every trial that is done."""
         ground, panel = self.sweep.ground, self.sweep.ground.panel
         row = Swept(
             run=sheet.run,
@@ -114,7 +114,7 @@ class Sweeping:
             data_hash=data_hash(panel),
             record=asdict(sheet),
         )
-        write_sweep(home, row, self._rows(), now, timeout_s=timeout_s)
+        return row, self._rows()
 
     def _rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Of each combination that is done its number, swept parameters and metrics; made one by one, as they are stored."""
