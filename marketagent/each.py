@@ -35,6 +35,7 @@ _BLOCKS = 256  # of one, at most
 
 Record = Backtest | Fold | Trial | Sweep
 _Done = TypeVar("_Done")
+_Failed = dict[str, object]  # symbol -> reason
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,16 @@ class Alone:
         return self.panel.symbols[0]
 
 
+_Play = Callable[[Sequence[Alone], int | None, _Failed], Iterator[_Done]]
+
+
 @dataclass
 class Each:
     """What came of the symbols: `records` in their order, the reason of each that `failed`, what is `said` of all, and what
     has `ended` it too early, if anything."""
 
     records: list[Record] = field(default_factory=list)
-    failed: dict[str, object] = field(default_factory=dict)
+    failed: _Failed = field(default_factory=dict)
     said: str = ""
     ended: BaseException | None = None
 
@@ -85,9 +89,7 @@ def walked(job: Job, run: str, axes: Sequence[Axis], asked: Asked, stops: Stops)
 
     def play(one: Alone, symbols: int | None) -> Played:
         run_of = _run(run, one.panel)
-        return backtesting.refitted(
-            job, run_of, axes, plan, asked, one.panel, one.opinions, against, symbols=symbols
-        )  # fmt: skip
+        return backtesting.refitted(job, run_of, axes, plan, asked, one.panel, one.opinions, against, symbols=symbols)
 
     made = _told(_through(job, stops, _size(job), partial(_one_by_one, play), partial(_kept, job)))
     made.said += f"{'; ' if made.said else ''}all windows are kept: ma sql 'from folds'"
@@ -99,7 +101,7 @@ def swept(job: Job, run: str, axes: Sequence[Axis], top: int, stops: Stops) -> E
     job.check_sweep()
     against, plan = job.read_benchmark(), sweeping.planned(job.home, job.loaded, axes)
 
-    def play(part: Sequence[Alone], symbols: int | None, failed: dict[str, object]) -> Iterator[Sweeping]:
+    def play(part: Sequence[Alone], symbols: int | None, failed: _Failed) -> Iterator[Sweeping]:
         ready = []
         for one in part:
             try:
@@ -127,7 +129,7 @@ def _through(
     job: Job,
     stops: Stops,
     size: int,
-    play: Callable[[Sequence[Alone], int | None, dict[str, object]], Iterator[_Done]],
+    play: _Play[_Done],
     keep: Callable[[Sequence[_Done]], Iterator[Record]],
     tell: Callable[[int, int], None] | None = None,
 ) -> Each:
@@ -136,29 +138,12 @@ def _through(
 
     The `stops` are held while something is kept, and at the end.
     """
-    view, each = job.view, Each()
-    names = read_symbols(
-        job.home, job.symbols, source=view.source, known_at=view.known_at, timeframe=view.timeframe,
-        timeout_s=job.timeout_s,
-    )  # fmt: skip
+    each, names = Each(), _stored(job)
     each.failed |= _missing(job, set(job.symbols or ()) - set(names))
     for k in range(0, len(names), size):
         done: list[_Done] = []
-        try:
-            try:
-                stops.listen()
-                part = _read(job, names[k : k + size])
-                each.failed |= _missing(job, set(names[k : k + size]) - {one.symbol for one in part})
-                for one in play(part, None if k else len(names), each.failed):
-                    done.append(one)
-                    if tell is not None:
-                        tell(k + len(done), len(names))
-            finally:
-                stops.hold()
-        except (KeyboardInterrupt, Terminated, MarketAgentError, RuntimeError) as error:
-            each.ended = signalled(error)  # raised again once what is done is kept and printed
-            if isinstance(each.ended, RuntimeError):
-                raise
+        plays = _plays(job, names[k : k + size], play, None if k else len(names), each.failed)
+        each.ended = _drained(plays, done, stops, progress.behind(tell, k, len(names)))
         try:
             for record in keep(done):
                 each.records.append(record)  # one by one: those before one that fails are kept
@@ -169,8 +154,45 @@ def _through(
     return each
 
 
+def _stored(job: Job) -> list[str]:
+    """The symbols that bars are stored of, as they were asked for; raises NoData without any."""
+    view = job.view
+    return read_symbols(
+        job.home, job.symbols, source=view.source, known_at=view.known_at, timeframe=view.timeframe,
+        timeout_s=job.timeout_s,
+    )  # fmt: skip
+
+
+def _plays(job: Job, names: Sequence[str], play: _Play[_Done], symbols: int | None, failed: _Failed) -> Iterator[_Done]:
+    part = _read(job, names)
+    failed |= _missing(job, set(names) - {one.symbol for one in part})
+    yield from play(part, symbols, failed)
+
+
+def _drained(
+    plays: Iterator[_Done], done: list[_Done], stops: Stops, tell: Callable[[int], None] | None
+) -> BaseException | None:
+    """Put what `plays` yields into `done`, and hold the `stops` from then on; returns what has ended it too early, if
+    anything, which is raised again once what is done is kept and printed."""
+    try:
+        try:
+            stops.listen()
+            for one in plays:
+                done.append(one)
+                if tell is not None:
+                    tell(len(done))
+        finally:
+            stops.hold()
+    except (KeyboardInterrupt, Terminated, MarketAgentError, RuntimeError) as error:
+        ended = signalled(error)
+        if isinstance(ended, RuntimeError):
+            raise
+        return ended
+    return None
+
+
 def _one_by_one(
-    play: Callable[[Alone, int | None], Played], part: Sequence[Alone], symbols: int | None, failed: dict[str, object]
+    play: Callable[[Alone, int | None], Played], part: Sequence[Alone], symbols: int | None, failed: _Failed
 ) -> Iterator[Played]:
     for one in part:
         try:
@@ -225,7 +247,7 @@ def _cut(panel: Panel, n: int) -> Panel:
     return only.head(int(rows[-1]) + 1).since(int(rows[0]))
 
 
-def _missing(job: Job, names: set[str]) -> dict[str, object]:
+def _missing(job: Job, names: set[str]) -> _Failed:
     until = f" up to {job.view.last}" if job.view.last else ""
     asked = job.symbols or sorted(names)
     return {name: f"nothing is stored{until}; run: ma fetch {name}" for name in asked if name in names}

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
-from functools import cached_property, partial
+from functools import cached_property
 from importlib import import_module
 from math import prod
 from pathlib import Path
@@ -233,14 +233,10 @@ def _play_all(sweepings: Sequence[Sweeping], symbols: int | None, *, kept: bool)
     with progress.bar("sweep") as tell:
         before = 0
         for k, one in enumerate(sweepings):
-            told = None if tell is None else partial(_tell, tell, before, total)
+            told = progress.behind(tell, before, total)
             with blame(one.loaded.file, one.loaded.kind):
                 one.play(symbols=None if k else symbols, kept=kept, tell=told)
             before += len(one.plan.strategies)
-
-
-def _tell(tell: Callable[[int, int], None], before: int, total: int, done: int) -> None:
-    tell(before + done, total)
 
 
 def planned(home: Path, loaded: Loaded, axes: Sequence[Axis]) -> "Plan":
