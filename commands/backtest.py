@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from marketagent import backtesting, catalog, grid, options, pipe, scoring, show, walking
+from marketagent import backtesting, catalog, each, grid, options, pipe, scoring, show, walking
 from marketagent import home as homes
 from marketagent.backtest import Terms
 from marketagent.backtesting import Job, Places
@@ -17,7 +17,9 @@ from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.process import stoppable
 from marketagent.records import StrategyInfo
 from marketagent.report.place import place, records
+from marketagent.robustness.walk import Asked
 from marketagent.simulate import FILLS
+from marketagent.strategy import Strategy
 from marketagent.timeframes import DAY
 
 
@@ -66,6 +68,9 @@ def run(
     top: Annotated[
         int, typer.Option("--top", min=1, help="How many of the best combinations of a sweep to print.")
     ] = 10,
+    alone: Annotated[
+        bool, typer.Option("--each", help="Backtest each symbol alone, as if the command were run once for each.")
+    ] = False,
     listed: Annotated[bool, typer.Option("--list", help="List the strategies with their parameters.")] = False,
     format: options.Format = "auto",
 ) -> int:
@@ -80,6 +85,10 @@ def run(
     --walk-forward TRAIN/TEST refits the strategy on each window and trades the one after it, out of sample.
 
     Example: ma backtest --strategy momentum --walk-forward 3y/1y
+
+    --each gives each symbol an account of its own with all the cash; one line says how the rule did on it.
+
+    Example: ma backtest AAPL MSFT IBM --strategy sma_cross --each
     """
     settings = Settings.load()
     if listed:
@@ -96,7 +105,7 @@ def run(
     bill = options.bill(settings, costs_name, slippage_bps, slippage, borrow_rate, margin_rate)
     start_cash = options.cash(cash, settings)
     places = Places(options.exportable(equity), options.exportable(fills), place(report))
-    places.check(is_sweep=chosen is None and windows is None)
+    places.check(is_sweep=chosen is None and windows is None, each=alone)
     given = options.symbols_or_all(symbols, settings)
     view = scoring.View(
         last,
@@ -118,8 +127,11 @@ def run(
         capacity,
         options.samples(bootstrap),
         null,
+        alone,
     )
     run = options.new_run(settings)
+    if alone:
+        return _each(job, run, chosen, axes, windows, given, top, format)
     if windows is not None:
         made = backtesting.walked(job, run, axes, windows)
     elif chosen is not None:
@@ -155,6 +167,39 @@ def _swept(
                 out.write(made.sheet)
             _name_missing(out, missing)
             show.say(made.sweep.summary)
+            if made.ended is not None:
+                raise made.ended
+            stops.resume()
+    return out.exit_code
+
+
+def _each(
+    job: Job,
+    run: str,
+    chosen: Strategy | None,
+    axes: Sequence[Axis],
+    windows: Asked | None,
+    given: pipe.Input,
+    top: int,
+    format: pipe.Format,
+) -> int:
+    """The same of each symbol alone; what is done when something ends it too early is kept and printed likewise."""
+    with stoppable() as stops:
+        if windows is not None:
+            made = each.walked(job, run, axes, windows, stops)
+        elif chosen is not None:
+            made = each.tried(job, run, chosen, stops)
+        else:
+            made = each.swept(job, run, axes, top, stops)
+        stops.release()
+        with pipe.sealed("backtest", format, run=run, at=job.now) as out:
+            out.follow(given)
+            for record in made.records:
+                if format != "csv" or record.kind == made.records[0].kind:  # whose rows are of one kind
+                    out.write(record)
+            out.fail_all(made.failed)
+            if made.said:
+                show.say(made.said)
             if made.ended is not None:
                 raise made.ended
             stops.resume()

@@ -21,10 +21,21 @@ _LABELS = {
     "max_drawdown": "drawdown",
     "deflated_sharpe": "deflated",
 }
-_PERCENT = {"deflated_sharpe", "weight", "confidence", "band", "exposure", "alpha"}
+_PERCENT = {"deflated_sharpe", "pbo", "efficiency", "weight", "confidence", "band", "exposure", "alpha"}
 _RATES = ("return", "drawdown", "volatility", "cagr", "rate")
 _MONEY = {"close", "price", "value", "fill_price", "commission", "cash", "equity", "costs_paid", "lending_paid"}
-_SCORES = {"score", "sharpe", "sortino", "calmar", "beta", "information_ratio", "turnover", "profit_factor", "plateau"}
+_SCORES = {
+    "score",
+    "sharpe",
+    "sortino",
+    "calmar",
+    "beta",
+    "information_ratio",
+    "turnover",
+    "profit_factor",
+    "plateau",
+    "spa_p",
+}
 
 
 def cell(name: str, value: Any) -> str:

@@ -1,29 +1,33 @@
 """What a sweep's best combination is worth: the ledger of trials, deflation, overfitting, superiority over a benchmark."""
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from marketagent import luck
 from marketagent.outcomes import Numbers
 from marketagent.panel import Array
 from marketagent.records import Luck, Sweep
 from marketagent.scoring import SEED
-from marketagent.store.trials import Trial, record
+from marketagent.store.trials import Trial, record_all
 from marketagent.sweeping import Sweeping
 
 
-def entered(home: Path, run: str, swept: Sweeping, numbers: Numbers, now: datetime, *, timeout_s: float) -> Array:
-    """Write the combinations with these `numbers` down as trials; returns the Sharpe ratios a bar of all of their family."""
-    if not len(numbers):
-        return np.empty(0)
+def entered(
+    home: Path, sweeps: Iterable[tuple[str, Sweeping, Numbers]], now: datetime, *, timeout_s: float
+) -> list[Array]:
+    """Write down as trials, for each run of a sweep, the combinations with these numbers; returns the Sharpe ratios a bar of
+    all of its family."""
+    return record_all(home, (_trials(*one) for one in sweeps), now, timeout_s=timeout_s)
+
+
+def _trials(run: str, swept: Sweeping, numbers: Numbers) -> Iterator[Trial]:
     strategies, ground = swept.plan.strategies, swept.sweep.ground
     first, last = str(ground.panel.days[ground.start]), str(ground.panel.days[-1])
-    tried = (
-        Trial(
+    for number in map(int, numbers):
+        yield Trial(
             run=run,
             strategy=swept.loaded.name,
             strategy_hash=swept.loaded.hash,
@@ -34,9 +38,6 @@ def entered(home: Path, run: str, swept: Sweeping, numbers: Numbers, now: dateti
             last=last,
             moments=swept.tally.moments(number),
         )
-        for number in map(int, numbers)
-    )
-    return record(home, tried, now, timeout_s=timeout_s)
 
 
 def judged(run: str, swept: Sweeping, family: Array) -> Sweep:

@@ -78,6 +78,11 @@ class Stops:
         """Let one raise again, after two seconds: what is still to be done takes no longer, or hangs."""
         self._held, self._deaf_until = False, time.monotonic() + _BOUNCE_S
 
+    def listen(self) -> None:
+        """Let one raise again at once, for there is more to do; raises what has come meanwhile."""
+        self._held = False
+        self.resume()
+
     def resume(self) -> None:
         """Raise what has come, if anything, be it for the second time."""
         resume(self.came)
@@ -120,6 +125,11 @@ def abandon(why: str) -> None:
     """Say that a thread is not waited for any more; what it still prints is kept off stdout."""
     _abandoned.append(why)
     sys.stdout = sys.stderr
+
+
+def abandoned() -> bool:
+    """Whether a thread may still be at work that nobody waits for: what it prints is not to get among records."""
+    return bool(_abandoned)
 
 
 def leave(code: int) -> NoReturn:

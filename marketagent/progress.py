@@ -32,6 +32,11 @@ def bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
         yield tell
 
 
+def behind(tell: Callable[[int, int], None] | None, before: int, total: int) -> Callable[[int], None] | None:
+    """`tell` for who knows only how much of its own is done, with `before` done before it, of `total`."""
+    return None if tell is None else lambda done: tell(before + done, total)
+
+
 def _progress(label: str) -> "Progress":
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

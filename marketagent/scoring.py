@@ -163,17 +163,28 @@ def start_row(panel: Panel, first: date | None) -> int:
     return row
 
 
-def read_benchmark(home: Path, panel: Panel, symbol: str | None, view: View, *, timeout_s: float) -> Array | None:
-    """(T,) adjusted closes of `symbol` on the sessions of `panel`, None without a symbol."""
+@dataclass(frozen=True)
+class Benchmark:
+    """What is compared with: the panel of one symbol."""
+
+    symbol: str
+    panel: Panel
+
+    def close_on(self, panel: Panel) -> Array:
+        """(T,) its adjusted closes on the sessions of `panel`; raises NoData where it has none."""
+        close = np.full(len(panel.sessions), np.nan)
+        _, here, there = np.intersect1d(panel.sessions, self.panel.sessions, return_indices=True)
+        close[here] = self.panel.close[there, 0]
+        if not len(here):
+            raise NoData(f"benchmark {self.symbol} has no bar between {panel.days[0]} and {panel.days[-1]}")
+        return close
+
+
+def read_benchmark(home: Path, symbol: str | None, view: View, *, timeout_s: float) -> Benchmark | None:
+    """All that is stored of `symbol`, None without one."""
     if symbol is None:
         return None
-    other = replace(view, source=None).panel(home, [checked(symbol)], timeout_s=timeout_s)
-    close = np.full(len(panel.sessions), np.nan)
-    _, here, there = np.intersect1d(panel.sessions, other.sessions, return_indices=True)
-    close[here] = other.close[there, 0]
-    if not len(here):
-        raise NoData(f"benchmark {symbol} has no bar between {panel.days[0]} and {panel.days[-1]}")
-    return close
+    return Benchmark(symbol, replace(view, source=None).panel(home, [checked(symbol)], timeout_s=timeout_s))
 
 
 def backtest_record(
@@ -235,18 +246,19 @@ def trial_of(run: str, loaded: Loaded, result: Backtest) -> Trial:
     )
 
 
-def judged_luck(
-    trial: Trial, family: Sequence[float] | Array, result: Backtest, samples: int, chance: luck.Chance | None = None
-) -> Luck:
-    """What the Sharpe ratio of a run is worth among those of its `family`, its own included.
+def intervals(result: Backtest, samples: int) -> luck.Intervals | None:
+    """Of the Sharpe ratio and the CAGR, from so many bootstrap samples: from the same returns always the same."""
+    a_year = SESSIONS * bars_a_session(result.decisions.panel.timeframe)
+    return luck.bootstrapped(result.returns, samples, a_year, SEED) if samples else None
 
-    With `samples`, also the intervals of so many bootstrap samples: from the same returns always the same.
-    """
-    panel = result.decisions.panel
+
+def judged_luck(
+    trial: Trial, family: Sequence[float] | Array, found: luck.Intervals | None, chance: luck.Chance | None = None
+) -> Luck:
+    """What the Sharpe ratio of a run is worth among those of its `family`, its own included, and what else was found of it."""
     verdict = luck.judged(trial.moments, family)
-    a_year = SESSIONS * bars_a_session(panel.timeframe)
-    found = luck.bootstrapped(result.returns, samples, a_year, SEED) if samples else None
-    intervals = {} if found is None else {name: value for name, value in asdict(found).items() if name != "block"}
+    a_year = SESSIONS * bars_a_session(trial.timeframe)
+    sampled = {} if found is None else {name: value for name, value in asdict(found).items() if name != "block"}
     return Luck(
         trials=verdict.trials,
         best_by_luck=verdict.by_luck * a_year**0.5,
@@ -255,7 +267,7 @@ def judged_luck(
         null_runs=chance.runs if chance else 0,
         null_sharpe=chance.sharpe if chance else None,
         null_p=chance.p if chance else None,
-        **intervals,
+        **sampled,
     )
 
 
@@ -264,14 +276,15 @@ def criticised(
     neighbours: Sequence[float],
     result: Backtest,
     cash: float,
-    view: View,
+    refused: Mapping[str, Mapping[int, str]],
     *,
     timeout_s: float,
     plateau: float | None = None,
 ) -> list[Finding]:
     """What the critic has to say about a run, after a look at what the store knows beside it.
 
-    `neighbours` are the Sharpe ratios a bar of trials with nearly the same parameters, or, of a sweep's best, `plateau`.
+    `neighbours` are the Sharpe ratios a bar of trials with nearly the same parameters, or, of a sweep's best, `plateau`;
+    `refused` are the quarantined rows of its panel.
     """
     decisions, panel = result.decisions, result.decisions.panel
     first = result.simulation.sessions[0].astype("datetime64[D]").astype(date)
@@ -280,7 +293,7 @@ def criticised(
         critic.Scene(
             result,
             cash,
-            refused=read_quarantined(home, panel, known_at=view.known_at, timeout_s=timeout_s),
+            refused=refused,
             contaminated=contaminated(home, panel, first, timeout_s=timeout_s) if speaks else {},
             neighbours=neighbours,
             plateau=plateau,

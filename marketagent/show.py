@@ -32,9 +32,17 @@ _COLUMNS = {
     "fold": "strategy judged fold train_first train_last? first last? in_sample_sharpe sharpe total_return",
     "setting": "name value origin",
 }
+# Of records that name the one symbol they are of, as ``ma backtest --each`` makes them.
+_ALONE = {
+    "backtest": "symbol strategy judged total_return cagr sharpe in_sample_sharpe? efficiency? max_drawdown trades turnover"
+    " deflated_sharpe? findings? first? last? exposure? costs_paid?",
+    "trial": "symbol strategy judged rank total_return cagr? sharpe max_drawdown trades turnover? plateau? deflated_sharpe"
+    " first? last?",
+    "sweep": "symbol strategy judged done? sharpe deflated_sharpe pbo? spa_p? findings? first? last?",
+}
 # Told once above the table when all rows agree.
 _SHARED = ("account", "strategy", "session", "ts", "source", "timeframe", "judged", "first", "last")
-_AFTER = {"trial": "rank", "fold": "fold"}  # the column behind which they come, by kind
+_AFTER = {"trial": "rank", "fold": "fold", "sweep": "symbol"}  # the column behind which they come, by kind
 _WITHIN_A_DAY = "ts"  # no column where nothing has one
 _COLOURS = {"buy": "green", "sell": "red"}
 _LOOSE = {"reasoning", "reason", "summary", "meaning", "file"}  # texts: they get the width that is left over
@@ -100,10 +108,12 @@ def tell(text: str) -> None:
 
 
 def table(records: Sequence[dict[str, Any]], screen: Screen) -> str:
-    """`records` (as on a stream, ``kind`` included) as a table for `screen`, one after another for each kind."""
+    """`records` (as on a stream, ``kind`` included) as a table for `screen`, one after another for each kind; the folds of
+    several symbols, which would be pages, are left out."""
     if not records:
         return "(none)\n"
-    kinds = dict.fromkeys(record["kind"] for record in records)
+    several = len({record.get("symbol") for record in records if record["kind"] == "fold"}) > 1
+    kinds = dict.fromkeys(record["kind"] for record in records if not (several and record["kind"] == "fold"))
     return "\n".join(_table(kind, [r for r in records if r["kind"] == kind], screen) for kind in kinds)
 
 
@@ -146,7 +156,7 @@ def _table(kind: str, records: list[dict[str, Any]], screen: Screen) -> str:
         return _strategies(records, screen)
     if kind == "backtest" and len(records) == 1:
         return _sheet(records[0], screen)
-    if kind == "sweep":
+    if kind == "sweep" and len(records) == 1:
         return _facts(wording.sweep(records[-1]), screen) + _doubts(records[-1]["findings"])
     names, optional = _chosen(kind, rows)
     # The columns of a query are the user's: they stay where and as they were asked for.
@@ -212,21 +222,30 @@ def _doubts(findings: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a record, with the columns of a row and the metrics of a backtest beside them."""
+    """The fields of a record, with the columns of a row, or what a backtest came to, beside them."""
     if record["kind"] == "row":
         return dict(record["values"])
     flat = {name: value for name, value in record.items() if name not in ("kind", "i", "metrics")}
-    metrics: dict[str, Any] = record.get("metrics", {})
     if record["kind"] in _AFTER:
-        metrics = {SWEPT + name: record["params"][name] for name in record["swept"]}
-    return flat | metrics
+        params = record["best"] if record["kind"] == "sweep" else record["params"]
+        flat |= {SWEPT + name: params.get(name) for name in record["swept"]}
+    if record["kind"] in ("backtest", "sweep"):
+        flat["findings"] = len(record["findings"])
+    if record["kind"] == "backtest":
+        flat |= (record["walk_forward"] or {}) | (record["luck"] or {}) | record["metrics"]
+    return flat
 
 
 def _chosen(kind: str, rows: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
     """The columns of a kind in order, and those of them that may be left out; a kind without a list has all."""
-    if kind not in _COLUMNS:
+    alone = kind in _ALONE and rows[0].get("symbol") is not None
+    if kind not in _COLUMNS and not alone:
         return list(dict.fromkeys(name for row in rows for name in row)), []
-    names = _COLUMNS[kind].split()
+    names = (_ALONE if alone else _COLUMNS)[kind].split()
+    if alone:
+        names = [
+            name for name in names if any(row.get(name.rstrip("?")) is not None for row in rows) or name[-1] != "?"
+        ]
     if kind in _AFTER:
         names[names.index(_AFTER[kind]) + 1 : 0] = [SWEPT + name for name in rows[0]["swept"]]
     if all(row.get(_WITHIN_A_DAY) is None for row in rows):

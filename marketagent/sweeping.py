@@ -2,9 +2,9 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from datetime import date
 from functools import cached_property
 from importlib import import_module
 from math import prod
@@ -28,10 +28,10 @@ from marketagent.panel import Array, Panel
 from marketagent.process import Stops, Terminated, abandon
 from marketagent.records import Sweep as SweepRecord
 from marketagent.records import Trial
-from marketagent.scoring import View, read_benchmark, start_row
+from marketagent.scoring import Benchmark, View, start_row
 from marketagent.store.market import data_hash
-from marketagent.store.opinions import read_opinions
-from marketagent.store.sweeps import Swept, write_sweep
+from marketagent.store.sweeps import Swept
+from marketagent.strategy import Opinions
 from marketagent.timeframes import bars_a_session
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Sweeping:
     """One sweep under way on the facts of `view`; `plan` is what is to be played, ``sweep.done`` what has been, and `tally`
     its returns.
 
-    `benchmark` is the symbol to compare with (None: cash) and its returns by blocks of the tally.
+    `against` is what to compare with (None: cash), `benchmark` its symbol and its returns by blocks of the tally.
     """
 
     loaded: Loaded
@@ -58,58 +58,40 @@ class Sweeping:
     sweep: "Sweep"
     tally: "Tally"
     benchmark: tuple[str, Array] | None = None
+    against: Benchmark | None = None
 
     def work(self, stops: Stops | None = None) -> BaseException | None:
-        """Play all combinations on all cores; returns what has ended it too early, if anything: what is done so far is there.
+        """Play all combinations on all cores, as ``work_all`` does."""
+        return work_all([self], stops)
 
-        That is an interruption, or the error of a combination, which names it. `stops` are held from then on, for what is
-        done to be kept. Says on stderr how long it will take, if it takes long. Raises what is wrong with the strategy if
-        nothing is done.
-        """
-        ended: BaseException | None = None
-        try:
-            try:
-                self._play(kept=stops is not None)
-            finally:
-                if stops is not None:
-                    stops.hold()
-        except (KeyboardInterrupt, Terminated) as stopped:  # raised again by who has kept what is done
-            ended = stopped
-        except MarketAgentError as failure:
-            ended = self._named(failure)
-            if not self.sweep.done:
-                raise
-        if self.sweep.given_up:
-            abandon("a strategy does not come to its end")
-        return ended
-
-    def _play(self, *, kept: bool) -> None:
+    def play(self, *, symbols: int | None, kept: bool, tell: Callable[[int], None] | None) -> None:
+        """Play what is not played yet; with `symbols` say how long it takes on so many, if it is long; see ``work_all``."""
         strategies, workers = self.plan.strategies, len(os.sched_getaffinity(0))
-        with blame(self.loaded.file, self.loaded.kind), progress.bar("sweep") as tell:
+        if symbols is not None:
             self.sweep.run(strategies[:1], workers=1)
             tried = strategies[: 1 + 2 * workers]
             began = time.monotonic()
             self.sweep.run(tried, workers=workers)
             each_s = (time.monotonic() - began) / max(len(tried) - 1, 1)
-            self._announce(each_s * (len(strategies) - len(tried)), kept=kept)
-            total = len(strategies)
-            told = None if tell is None else lambda done: tell(done, total)
-            self.sweep.run(strategies, workers=workers, tell=told)
+            self._announce(each_s * (symbols * len(strategies) - len(tried)), symbols, kept=kept)
+        self.sweep.run(strategies, workers=workers, tell=tell)
 
-    def _announce(self, seconds: float, *, kept: bool) -> None:
+    def _announce(self, seconds: float, symbols: int, *, kept: bool) -> None:
         if seconds > _LONG_S:
-            promise = "; Ctrl-C keeps what is done" if kept else ""
-            show.say(f"{counted(len(self.plan.strategies), 'combination')} take about {_duration(seconds)}{promise}")
+            planned = len(self.plan.strategies)
+            told = f"{counted(symbols * planned, 'combination')} take about {_duration(seconds)}"
+            told += f", {planned:,} on each of {counted(symbols, 'symbol')}" if symbols > 1 else ""
+            show.say(told + ("; Ctrl-C keeps what is done" if kept else ""))
 
-    def _named(self, failure: MarketAgentError) -> MarketAgentError:
+    def named(self, failure: MarketAgentError) -> MarketAgentError:
         """`failure` with the combination that it is of."""
         if self.sweep.failed is not None and self.swept:
             values = self.varied(self.plan.strategies.strategy(self.sweep.failed[0]).params())
             failure.args = (f"{failure} (with {' '.join(f'{name}={value}' for name, value in values.items())})",)
         return failure
 
-    def keep(self, home: Path, sheet: SweepRecord, now: datetime, *, timeout_s: float) -> None:
-        """Store the sweep with every trial that is done."""
+    def rows(self, sheet: SweepRecord) -> tuple[Swept, Iterator[tuple[int, dict[str, Any]]]]:
+        """The sweep as the store takes it, with every trial that is done."""
         ground, panel = self.sweep.ground, self.sweep.ground.panel
         row = Swept(
             run=sheet.run,
@@ -132,7 +114,7 @@ class Sweeping:
             data_hash=data_hash(panel),
             record=asdict(sheet),
         )
-        write_sweep(home, row, self._rows(), now, timeout_s=timeout_s)
+        return row, self._rows()
 
     def _rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Of each combination that is done its number, swept parameters and metrics; made one by one, as they are stored."""
@@ -160,17 +142,15 @@ class Sweeping:
                 plateau=self.plateaus[number],
                 timeframe=panel.timeframe,
                 deflated_sharpe=luck.probabilistic_sharpe(self.tally.moments(number), by_luck),
+                symbol=sheet.symbol,
                 **{**metrics, "trades": int(metrics["trades"])},
             )
 
     @property
     def summary(self) -> str:
         """What was tried, in a line."""
-        done, planned = len(self.sweep.done), len(self.plan.strategies)
-        tried = "" if done == planned else f"{done:,} of "
-        tried += f"{counted(planned, 'combination')} tried on {counted(len(self.sweep.ground.panel.symbols), 'symbol')}"
-        refused = f", {self.plan.refused:,} more do not go together" if self.plan.refused else ""
-        return f"{tried}{refused}; all are kept: ma sql 'from sweep_rows'"
+        symbols = counted(len(self.sweep.ground.panel.symbols), "symbol")
+        return summary(len(self.sweep.done), self.plan, f"on {symbols}")
 
     @property
     def swept(self) -> list[str]:
@@ -211,36 +191,92 @@ class Sweeping:
         return {name: params[name] for name in self.swept}
 
 
+def summary(done: int, plan: "Plan", where: str, symbols: int = 1) -> str:
+    """What was tried of `plan`, in a line: `done` combinations, on each of so many `symbols`."""
+    planned = symbols * len(plan.strategies)
+    tried = "" if done == planned else f"{done:,} of "
+    refused = f", {plan.refused:,} more do not go together" if plan.refused else ""
+    return f"{tried}{counted(planned, 'combination')} tried {where}{refused}; all are kept: ma sql 'from sweep_rows'"
+
+
+def work_all(
+    sweepings: Sequence[Sweeping], stops: Stops | None = None, *, symbols: int | None = 1
+) -> BaseException | None:
+    """Play all combinations of each on all cores; returns what has ended it too early, if anything: what is done so far is
+    there, of those that it did not get to nothing.
+
+    That is an interruption, or the error of a combination, which names it. `stops` are held from then on, for what is
+    done to be kept. Says on stderr how long it will take on so many `symbols` (None: it has been said), if it takes long.
+    Raises what is wrong with the strategy if nothing is done.
+    """
+    ended: BaseException | None = None
+    try:
+        try:
+            _play_all(sweepings, symbols, kept=stops is not None)
+        finally:
+            if stops is not None:
+                stops.hold()
+    except (KeyboardInterrupt, Terminated) as stopped:  # raised again by who has kept what is done
+        ended = stopped
+    except MarketAgentError as failure:
+        ended = next((one.named(failure) for one in sweepings if one.sweep.failed is not None), failure)
+        if not any(one.sweep.done for one in sweepings):
+            raise
+    if any(one.sweep.given_up for one in sweepings):
+        abandon("a strategy does not come to its end")
+    return ended
+
+
+def _play_all(sweepings: Sequence[Sweeping], symbols: int | None, *, kept: bool) -> None:
+    """One sweep after another, under one bar."""
+    total = sum(len(one.plan.strategies) for one in sweepings)
+    with progress.bar("sweep") as tell:
+        before = 0
+        for k, one in enumerate(sweepings):
+            told = progress.behind(tell, before, total)
+            with blame(one.loaded.file, one.loaded.kind):
+                one.play(symbols=None if k else symbols, kept=kept, tell=told)
+            before += len(one.plan.strategies)
+
+
+def planned(home: Path, loaded: Loaded, axes: Sequence[Axis]) -> "Plan":
+    """The combinations of `axes` that the strategy takes; raises UsageError if there are none."""
+    sweeps, _, _ = _compiled(home)
+    with blame(loaded.file, loaded.kind):
+        plan: Plan = sweeps.plan(loaded.kind, axes)
+    return plan
+
+
 def prepared(
     home: Path,
     loaded: Loaded,
     axes: Sequence[Axis],
+    plan: "Plan",
     panel: Panel,
+    opinions: Opinions,
     view: View,
     terms: Terms,
     *,
     first: date | None,
-    timeout_s: float,
-    benchmark: str | None = None,
+    against: Benchmark | None = None,
     edges: NDArray[np.int64] | None = None,
 ) -> Sweeping:
-    """A sweep of `axes` that is ready to go; raises UsageError if the strategy takes no combination, and NoData.
+    """A sweep of `axes`, as `plan` has them, on `panel`, that is ready to go; raises NoData.
 
     Its tally has blocks of equal length, or those between `edges`, counted from the first row that decides.
     """
-    opinions = read_opinions(home, panel, known_at=view.known_at, timeout_s=timeout_s)
     start = start_row(panel, first)
     sweeps, replay, tallies = _compiled(home)
-    with blame(loaded.file, loaded.kind):
-        plan = sweeps.plan(loaded.kind, axes)
     played_on = replay.Ground(panel, terms.costs, terms.cash, start, terms.fill, terms.steps)
     numbers, bars = plan.strategies.numbers, len(panel.sessions) - start
     tally = tallies.Tally(numbers, tallies.even_edges(bars, len(numbers)) if edges is None else edges, terms.cash)
-    close = read_benchmark(home, panel, benchmark, view, timeout_s=timeout_s)
     compared = None
-    if benchmark is not None and close is not None:
-        compared = benchmark, np.add.reduceat(benchmark_returns(close, start), tally.edges[:-1])
-    return Sweeping(loaded, axes, view, plan, sweeps.Sweep(played_on, opinions, tally.watch), tally, compared)
+    if against is not None:
+        compared = (
+            against.symbol,
+            np.add.reduceat(benchmark_returns(against.close_on(panel), start), tally.edges[:-1]),
+        )
+    return Sweeping(loaded, axes, view, plan, sweeps.Sweep(played_on, opinions, tally.watch), tally, compared, against)
 
 
 def ground(home: Path, panel: Panel, terms: Terms, start: int) -> "Ground":

@@ -1,11 +1,11 @@
 """A walk-forward from the store to its record: the grid, one account a combination, what was chosen where, and the run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,11 @@ from marketagent.robustness import walk
 from marketagent.robustness.walk import Asked, Fold
 from marketagent.scoring import View, start_row
 from marketagent.store.trials import Trial
+from marketagent.strategy import Opinions
 from marketagent.sweeping import Sweeping
+
+if TYPE_CHECKING:
+    from marketagent.sweep import Plan
 
 _CELLS = 30_000_000  # stretches between windows, for each combination: 500 MB
 # Bars from a decision to the first return that it earns, by how it is filled: of days, what --purge is by itself.
@@ -146,15 +150,18 @@ def walked(
     home: Path,
     loaded: Loaded,
     axes: Sequence[Axis],
+    plan: "Callable[[], Plan]",
     panel: Panel,
+    opinions: Opinions,
     view: View,
     terms: Terms,
     asked: Asked,
     *,
     first: date | None,
-    timeout_s: float,
+    symbols: int | None = 1,
 ) -> Walked:
-    """Play every combination once, choose for each window, and put the decisions together.
+    """Play every combination once, choose for each window, and put the decisions together; `plan` makes that of `axes`,
+    `symbols` are those of ``sweeping.work_all``.
 
     Raises NoData where the history is too short for a test window, an interruption, and what is wrong with a combination.
     """
@@ -166,8 +173,8 @@ def walked(
             f"--walk-forward {asked.text} makes {counted(len(folds), 'window')}, too many for {counted(tried, 'combination')};"
             " take a longer test, or fewer values in --set"
         )
-    swept = sweeping.prepared(home, loaded, axes, panel, view, terms, first=first, timeout_s=timeout_s, edges=edges)
-    if ended := swept.work():
+    swept = sweeping.prepared(home, loaded, axes, plan(), panel, opinions, view, terms, first=first, edges=edges)
+    if ended := sweeping.work_all([swept], symbols=symbols):
         raise ended
     chosen, sharpes = _choices(swept, folds, start)
     strategies, sweep = swept.plan.strategies, swept.sweep

@@ -1,6 +1,7 @@
 """Walk-forward: its windows by hand, what it chooses, that it never knows the future, and the command from outside."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from markets import panel_of, random_market, weekdays
 from prices import HEAD, fetch, ma, new_home, sessions, write
 
-from marketagent import catalog, grid, walking
+from marketagent import catalog, grid, sweeping, walking
 from marketagent.backtest import Terms, backtest
 from marketagent.catalog import Loaded
 from marketagent.costs import Costs, parse
@@ -43,9 +44,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def walked(home: Path, kind: type[Strategy], panel: Panel, text: str, costs: Costs = FREE, **texts: str) -> Any:
     loaded = Loaded("mine", Path("mine.py"), "h", "", kind)
+    axes = grid.axes(kind, texts)
     return walking.walked(
-        home, loaded, grid.axes(kind, texts), panel, View(), Terms(costs, 1e5, steps=FRACTIONAL), asked(text, 1, 0),
-        first=None, timeout_s=10,
+        home, loaded, axes, partial(sweeping.planned, home, loaded, axes), panel, {}, View(),
+        Terms(costs, 1e5, steps=FRACTIONAL), asked(text, 1, 0), first=None,
     )  # fmt: skip
 
 

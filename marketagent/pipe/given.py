@@ -145,8 +145,8 @@ class _Lenient:
             self._begun = str(record.get("cmd"))
             return
         self._n += 1
-        # The row of cash among positions is named like a symbol and is none.
-        if "symbol" in record and (kind, record["symbol"]) != ("position", CASH):
+        # None is no symbol, and the row of cash among positions is named like one and is none.
+        if record.get("symbol") is not None and (kind, record["symbol"]) != ("position", CASH):
             self._add(record["symbol"])
 
     def _add(self, symbol: object) -> None:

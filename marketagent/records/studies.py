@@ -92,6 +92,7 @@ class Fold:
     sharpe: float | None
     total_return: float | None
     judged: Literal["out of sample"] = "out of sample"
+    symbol: str | None = None
     kind: Literal["fold"] = "fold"
 
 
@@ -104,7 +105,8 @@ class Backtest:
     its cash, or over the benchmark if there is one, is gone; 0 where there is none without any cost. `slippage_bps` is
     what is fixed of the `slippage`, rates are a year's. `capacity` is the run at other account sizes, if it was asked for.
     It is `judged` in sample, by sessions that whoever chose its parameters could have looked at, unless `walk_forward`
-    says how they were chosen: `params` are then those that do not vary.
+    says how they were chosen: `params` are then those that do not vary. `symbol` is the one that was backtested alone
+    (``--each``); it is None, as in folds, trials and sweeps, where all were backtested together.
     """
 
     run: str
@@ -135,6 +137,7 @@ class Backtest:
     findings: list[Finding] = field(default_factory=list)
     judged: Literal["in sample", "out of sample"] = "in sample"
     walk_forward: WalkForward | None = None
+    symbol: str | None = None
     kind: Literal["backtest"] = "backtest"
 
 
@@ -167,6 +170,7 @@ class Trial:
     judged: Literal["in sample"] = "in sample"
     timeframe: str = "1d"
     deflated_sharpe: Share | None = None
+    symbol: str | None = None
     kind: Literal["trial"] = "trial"
 
 
@@ -208,6 +212,7 @@ class Sweep:
     benchmark: str | None = None
     findings: list[Finding] = field(default_factory=list)
     judged: Literal["in sample"] = "in sample"
+    symbol: str | None = None
     kind: Literal["sweep"] = "sweep"
 
 

@@ -41,7 +41,7 @@ def _facts(record: Mapping[str, Any], judged: str) -> list[Figure]:
         "sessions": f"{record['first']} .. {record['last']}, {counted(record['sessions'], 'session')}"
         + ("" if record["bars"] is None else f", {counted(record['bars'], 'bar')} of {record['timeframe']}")
         + f", {judged}",
-        "universe": counted(record["symbols"], "symbol")
+        "universe": (record.get("symbol") or counted(record["symbols"], "symbol"))
         + (f", against {record['benchmark']}" if record["benchmark"] else ""),
         "costs": f"{costs}, {shares}",
         "equity": f"{cell('equity', record['equity'])} from {cell('cash', record['cash'])}",

@@ -193,6 +193,23 @@ def read_panel(
     return panel
 
 
+def read_symbols(
+    home: Path,
+    symbols: Sequence[str] | None,
+    *,
+    source: str | None = None,
+    known_at: datetime | None = None,
+    timeframe: str = DAY,
+    timeout_s: float,
+) -> list[str]:
+    """Those of `symbols` (all if None, by the alphabet) of which bars are stored; raises NoData if there are none."""
+    with opened(home / MARKET, timeout_s=timeout_s) as con:
+        picked = chosen(stored(con, symbols, known_at, timeframe), source)
+    if not picked:
+        raise NoData(_nothing(symbols, source, known_at=known_at, timeframe=timeframe))
+    return list(picked) if symbols is None else [symbol for symbol in symbols if symbol in picked]
+
+
 def read_session_grid(
     home: Path, session: date, timeframe: str, *, timeout_s: float
 ) -> tuple[Sessions, datetime | None]:
@@ -346,22 +363,33 @@ def read_quarantined(
     Only rows of the panel's own source count, and of days that are sessions: nothing is missing on another. Which bar
     within a day a refused row was to be is not kept: it may be any that its session lacks.
     """
+    return read_quarantined_of(home, [panel], known_at=known_at, timeout_s=timeout_s)[0]
+
+
+def read_quarantined_of(
+    home: Path, panels: Sequence[Panel], *, known_at: datetime | None = None, timeout_s: float
+) -> list[dict[str, dict[int, str]]]:
+    """The same for each of `panels`."""
     with opened(home / MARKET, timeout_s=timeout_s) as con:
-        rows = con.execute(
-            """
-            SELECT q.symbol, q.session, min(q.reason) FROM quarantine q
-            JOIN (SELECT unnest($symbols::VARCHAR[]) AS symbol, unnest($sources::VARCHAR[]) AS source) p
-              ON p.symbol = q.symbol AND p.source = q.source
-            WHERE q.session BETWEEN $first AND $last AND ($at::TIMESTAMP IS NULL OR q.known_at <= $at::TIMESTAMP)
-            GROUP BY q.symbol, q.session ORDER BY q.symbol, q.session
-            """,
-            {
-                "symbols": list(panel.symbols),
-                "sources": list(panel.sources),
-                **_first_and_last(panel.sessions),
-                "at": None if known_at is None else known_at.astimezone(UTC).replace(tzinfo=None),
-            },
-        ).fetchall()
+        return [_quarantined(con, panel, known_at) for panel in panels]
+
+
+def _quarantined(con: Connection, panel: Panel, known_at: datetime | None) -> dict[str, dict[int, str]]:
+    rows = con.execute(
+        """
+        SELECT q.symbol, q.session, min(q.reason) FROM quarantine q
+        JOIN (SELECT unnest($symbols::VARCHAR[]) AS symbol, unnest($sources::VARCHAR[]) AS source) p
+          ON p.symbol = q.symbol AND p.source = q.source
+        WHERE q.session BETWEEN $first AND $last AND ($at::TIMESTAMP IS NULL OR q.known_at <= $at::TIMESTAMP)
+        GROUP BY q.symbol, q.session ORDER BY q.symbol, q.session
+        """,
+        {
+            "symbols": list(panel.symbols),
+            "sources": list(panel.sources),
+            **_first_and_last(panel.sessions),
+            "at": None if known_at is None else known_at.astimezone(UTC).replace(tzinfo=None),
+        },
+    ).fetchall()
     found: dict[str, dict[int, str]] = {}
     for symbol, session, reason in rows:
         lacks = (panel.days == np.datetime64(session)) & ~panel.has_bar[:, panel.symbols.index(symbol)]

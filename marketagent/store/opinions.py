@@ -5,12 +5,14 @@ one of the same name and symbol; but never before the store knew it: the first s
 close comes at or after its `known_at`.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from marketagent.panel import Panel
+from marketagent.panel import Panel, Sessions
 from marketagent.signals import Signal
 from marketagent.store.database import opened
 from marketagent.store.market import read_closes
@@ -24,7 +26,18 @@ def read_opinions(home: Path, panel: Panel, *, known_at: datetime | None = None,
     A signal of which nothing is left abstains everywhere: a strategy that takes it finds it, here and where it trades.
     `known_at` leaves out what the store learned later.
     """
+    return read_opinions_of(home, [panel], known_at=known_at, timeout_s=timeout_s)[0]
+
+
+def read_opinions_of(
+    home: Path, panels: Sequence[Panel], *, known_at: datetime | None = None, timeout_s: float
+) -> list[dict[str, Signal]]:
+    """The same for each of `panels`."""
     until = None if known_at is None else known_at.astimezone(UTC).replace(tzinfo=None)
+    of: dict[str, list[int]] = {}
+    for k, panel in enumerate(panels):
+        for symbol in panel.symbols:
+            of.setdefault(symbol, []).append(k)
     with opened(home / OPINIONS, timeout_s=timeout_s) as con:
         rows = con.execute(
             """
@@ -33,10 +46,21 @@ def read_opinions(home: Path, panel: Panel, *, known_at: datetime | None = None,
               AND ($until::TIMESTAMP IS NULL OR known_at <= $until::TIMESTAMP)
             ORDER BY name, symbol, session, known_at
             """,
-            {"symbols": list(panel.symbols), "until": until},
+            {"symbols": list(of), "until": until},
         ).fetchall()
+    own: list[list[tuple[Any, ...]]] = [[] for _ in panels]
+    for row in rows:
+        for k in of[row[1]]:
+            own[k].append(row)
+    return [
+        _laid_over(panel, mine, read_closes(home, panel, timeout_s=timeout_s) if mine else panel.sessions)
+        for panel, mine in zip(panels, own, strict=True)
+    ]
+
+
+def _laid_over(panel: Panel, rows: Sequence[tuple[Any, ...]], closes: Sessions) -> dict[str, Signal]:
+    """The signals of `rows` by name; a row touches nothing before the first of `closes` that it was known at."""
     column = {symbol: n for n, symbol in enumerate(panel.symbols)}
-    closes = read_closes(home, panel, timeout_s=timeout_s) if rows else panel.sessions
     values: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name, symbol, session, known_at, value, confidence, contaminated in rows:
         value_of, sure_of = values.setdefault(name, (np.full(panel.shape, np.nan), np.full(panel.shape, np.nan)))

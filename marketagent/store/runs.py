@@ -1,7 +1,7 @@
 """``runs.duckdb``: decisions, backtests and orders kept for study. The journal is the truth about orders."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,24 +47,30 @@ def write_decisions(home: Path, run: str, decisions: Sequence[Decision], now: da
         con.insert("decisions", columns)
 
 
-def write_backtest(
-    home: Path, record: BacktestRecord, result: Backtest, symbols: Sequence[str], now: datetime, *, timeout_s: float
+def write_backtests(
+    home: Path, made: Iterable[tuple[BacktestRecord, Backtest]], now: datetime, *, timeout_s: float
 ) -> None:
-    """Keep a backtest: its record, its equity of each session and its events."""
+    """Keep backtests, all or none: of each its record, its equity of each session and its events."""
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
-        con.execute(
-            f"INSERT INTO backtests VALUES ({', '.join('?' * 21)})",
-            [
-                record.run, _utc(now), record.strategy, record.strategy_hash, json.dumps(record.params), list(symbols),
-                record.first, record.last, record.sessions, record.cash, record.equity, record.costs, record.slippage_bps,
-                record.fill, record.fractional, record.data_hash, record.benchmark, json.dumps(record.metrics),
-                json.dumps(record.notes), json.dumps(asdict(record)), record.timeframe,
-            ],
-        )  # fmt: skip
-        bars, events = len(result.returns), len(result.simulation.events)
-        insert(con, "equity", {"run": _all_of(record.run, bars), **_some(result, "session", "ts", "equity")})
-        if events:
-            insert(con, "fills", {"run": _all_of(record.run, events), **event_columns(result)})
+        for record, result in made:
+            _insert_backtest(con, record, result, now)
+
+
+def _insert_backtest(con: Connection, record: BacktestRecord, result: Backtest, now: datetime) -> None:
+    symbols = result.decisions.panel.symbols
+    con.execute(
+        f"INSERT INTO backtests VALUES ({', '.join('?' * 21)})",
+        [
+            record.run, _utc(now), record.strategy, record.strategy_hash, json.dumps(record.params), list(symbols),
+            record.first, record.last, record.sessions, record.cash, record.equity, record.costs, record.slippage_bps,
+            record.fill, record.fractional, record.data_hash, record.benchmark, json.dumps(record.metrics),
+            json.dumps(record.notes), json.dumps(asdict(record)), record.timeframe,
+        ],
+    )  # fmt: skip
+    bars, events = len(result.returns), len(result.simulation.events)
+    insert(con, "equity", {"run": _all_of(record.run, bars), **_some(result, "session", "ts", "equity")})
+    if events:
+        insert(con, "fills", {"run": _all_of(record.run, events), **event_columns(result)})
 
 
 def write_folds(home: Path, folds: Sequence[Fold], *, timeout_s: float) -> None:

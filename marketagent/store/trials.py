@@ -77,14 +77,26 @@ def record(home: Path, tried: Iterable[Trial], now: datetime, *, timeout_s: floa
     (nothing was traded) is kept and not among the ratios. One that was tried up to several sessions, as bars came in, is
     one that has grown: its longest is among them, for many nearly equal ones would make the spread of all another one.
     """
+    return record_all(home, [tried], now, timeout_s=timeout_s)[0]
+
+
+def record_all(home: Path, families: Iterable[Iterable[Trial]], now: datetime, *, timeout_s: float) -> list[Array]:
+    """The same of each of `families`, one after another, in one transaction; nothing of one without a trial."""
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
-        return _recorded(con, tried, now)
+        return [_recorded(con, tried, now) for tried in families]
 
 
 def record_one(home: Path, trial: Trial, now: datetime, *, timeout_s: float) -> tuple[Array, list[float]]:
     """`record` of `trial`, and what `nearby` says of it, in one transaction."""
+    return record_each(home, [trial], now, timeout_s=timeout_s)[0]
+
+
+def record_each(
+    home: Path, tried: Iterable[Trial], now: datetime, *, timeout_s: float
+) -> list[tuple[Array, list[float]]]:
+    """The same for each of `tried`, which may be of different families, in one transaction."""
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
-        return _recorded(con, [trial], now), _nearby(con, trial)
+        return [(_recorded(con, [trial], now), _nearby(con, trial)) for trial in tried]
 
 
 def nearby(home: Path, trial: Trial, *, timeout_s: float) -> list[float]:
@@ -93,15 +105,23 @@ def nearby(home: Path, trial: Trial, *, timeout_s: float) -> list[float]:
 
     They end where it does, or a little before or after: bars came in since a sweep. The longest of each counts.
     """
+    return nearby_each(home, [trial], timeout_s=timeout_s)[0]
+
+
+def nearby_each(home: Path, tried: Iterable[Trial], *, timeout_s: float) -> list[list[float]]:
+    """The same for each of `tried`."""
     with opened(home / RUNS, timeout_s=timeout_s) as con:
-        return _nearby(con, trial)
+        return [_nearby(con, trial) for trial in tried]
 
 
 def _recorded(con: Connection, tried: Iterable[Trial], now: datetime) -> Array:
+    batch: list[Trial] = []
     for batch in batches(tried):
         rows = {trial.key: trial for trial in batch}
         con.execute("DELETE FROM trials WHERE trial IN (SELECT unnest(?::VARCHAR[]))", [list(rows)])
         con.insert("trials", _columns(rows, now))
+    if not batch:
+        return np.empty(0)
     return _ratios(con, batch[-1].family) / sqrt(max(batch[-1].moments.count, 1))
 
 

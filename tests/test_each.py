@@ -1,0 +1,317 @@
+"""``ma backtest --each``: what the commands one by one say, in one stream and one table."""
+
+import json
+import signal
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+from minutes import minutes, store
+from prices import HEAD, History, fetch, here, ma, new_home, sessions, write
+from streams import MA, environment
+
+from marketagent import backtesting, catalog, each
+from marketagent.backtest import Terms
+from marketagent.backtesting import Job
+from marketagent.costs import Costs
+from marketagent.process import Stops
+from marketagent.scoring import View
+from marketagent.store.database import opened
+
+CROSS = ["-s", "sma_cross", "--set", "fast=3", "--set", "slow=11"]
+GRID = ["-s", "sma_cross", "--set", "fast=2:8:2", "--set", "slow=4,6,20"]
+MINE = """
+import sys
+import numpy as np
+from marketagent.signals import Signal
+from marketagent.strategy import Strategy, param
+
+class Mine(Strategy):
+    turn: int = param(1, 0, 5000)
+
+    def signals(self, panel, opinions):
+        {body}
+        return {{"up": opinions.get("social") or Signal(np.ones(panel.shape))}}
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """AAPL's 2014 with its split and dividends, BBB of other sessions and with a refused row, CCC of three sessions;
+    and what somebody thought of BBB."""
+    folder = tmp_path_factory.mktemp("each")
+    home = new_home(folder)
+    history = History()
+    fetch(home, history.file(folder / "a.csv", actions="given"))
+    days = sessions("2013-06-03", "2014-08-29")
+    rows = [f"BBB,{day},{100 + k % 13},{103 + k % 13},{98 + k % 13},{101 + k % 13},900" for k, day in enumerate(days)]
+    rows[40] = f"BBB,{days[40]},100,90,98,101,900"  # high below low
+    rows += [f"CCC,{day},10,11,9,10,100" for day in sessions("2014-03-03", "2014-03-05")]
+    fetch(home, write(folder / "b.csv", HEAD + "\n".join(rows) + "\n"))
+    with opened(home / "opinions.duckdb", write=True) as con:
+        for session, value, known_at in (("2013-07-01", 1.0, "2013-07-01 12:00"), (days[90], -1.0, "2013-10-09 12:00")):
+            con.execute(
+                "INSERT INTO signals VALUES ('social', 'BBB', ?, ?, 0.5, ?, 'me', false)", [session, value, known_at]
+            )
+    return home
+
+
+def lines(done: "subprocess.CompletedProcess[str]") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def plain(record: dict[str, Any]) -> dict[str, Any]:
+    """`record` without what tells the one of ``--each`` from that of a command of its own."""
+    return {name: value for name, value in record.items() if name not in ("run", "i", "symbol")}
+
+
+def stored(home: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(home / "runs.duckdb"), read_only=True) as con:
+        return con.execute(sql, list(values)).fetchall()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [*CROSS, "--benchmark", "AAPL", "--bootstrap", "100", "--from", "2014-01-15", "--capacity"],
+        [*CROSS, "--null", "10", "--slippage", "sqrt:0.1"],
+        [*GRID, "--top", "2"],
+        [*GRID, "--top", "30", "--benchmark", "BBB"],
+        [*GRID, "--walk-forward", "60d/20d"],
+        ["-s", "OWN"],
+    ],
+    ids=lambda words: " ".join(words[5:]),
+)
+def test_the_records_are_those_of_the_commands_one_by_one(
+    home: Path, tmp_path: Path, monkeypatch: Any, capfd: Any, words: list[str]
+) -> None:
+    mine = write(tmp_path / "mine.py", MINE.format(body="pass"))
+    words = [str(mine) if word == "OWN" else word for word in words]
+    [begin, *records, end] = lines(here(home, monkeypatch, capfd, "backtest", "BBB", "AAPL", *words, "--each"))
+    single = [
+        {**record, "of": symbol}
+        for symbol in ("BBB", "AAPL")
+        for record in lines(here(home, monkeypatch, capfd, "backtest", symbol, *words))[1:-1]
+    ]
+    assert [plain({**record, "of": record["symbol"]}) for record in records] == [plain(one) for one in single]
+    assert {record["run"] for record in records} == {f"{begin['run']}.{symbol}" for symbol in ("AAPL", "BBB")}
+    assert (end["n"], end["status"]) == (len(single), "ok")
+    assert {one["symbol"] for one in single} == {None}
+
+
+@pytest.mark.parametrize("words", [CROSS, GRID, [*GRID, "--walk-forward", "60d/20d"]], ids=["run", "sweep", "walk"])
+def test_the_store_has_the_same_rows_for_each(home: Path, monkeypatch: Any, capfd: Any, words: list[str]) -> None:
+    tables = {
+        "backtests": "symbols, first, last, equity, data_hash, metrics, params",
+        "equity": "session, equity",
+        "fills": "session, symbol, kind, quantity, price",
+        "sweeps": "symbols, done, params, swept",
+        "sweep_rows": "number, params, sharpe",
+        "folds": "fold, params, sharpe",
+        "trials": "trial, family, params, sharpe, returns, numbers",
+    }
+
+    def rows(run: str) -> dict[str, Any]:
+        return {
+            name: stored(home, f"SELECT {columns} FROM {name} WHERE run = ? ORDER BY ALL", run)
+            for name, columns in tables.items()
+        }
+
+    run = lines(here(home, monkeypatch, capfd, "backtest", "AAPL", "BBB", *words, "--each"))[0]["run"]
+    both = {symbol: rows(f"{run}.{symbol}") for symbol in ("AAPL", "BBB")}
+    for symbol, found in both.items():
+        alone = lines(here(home, monkeypatch, capfd, "backtest", symbol, *words))[0]["run"]
+        assert found == rows(alone)
+        assert found["trials"]
+    assert stored(home, "SELECT count(*) FROM trials WHERE run = ?", run) == [(0,)]
+
+
+def test_all_that_are_stored_come_by_the_alphabet_and_what_is_given_as_it_is(
+    home: Path, monkeypatch: Any, capfd: Any
+) -> None:
+    every = lines(here(home, monkeypatch, capfd, "backtest", *CROSS, "--each"))
+    assert [record["symbol"] for record in every[1:-1]] == ["AAPL", "BBB", "CCC"]
+    given = lines(here(home, monkeypatch, capfd, "backtest", "CCC", "AAPL", *CROSS, "--each"))
+    assert [record["symbol"] for record in given[1:-1]] == ["CCC", "AAPL"]
+
+
+def test_a_symbol_with_a_fault_of_its_own_is_named_and_the_others_go_on(
+    home: Path, monkeypatch: Any, capfd: Any
+) -> None:
+    done = here(home, monkeypatch, capfd, "backtest", "ZZZ", "AAPL", "CCC", *CROSS, "--each", "--from", "2014-06-02")
+    assert done.returncode == 3
+    [_, record, end] = lines(done)
+    assert record["symbol"] == "AAPL"
+    assert {one["symbol"]: one["error"] for one in end["failed"]} == {
+        "ZZZ": "nothing is stored; run: ma fetch ZZZ",
+        "CCC": "no bars are stored from 2014-06-02 on; the last session looked at is 2014-03-05",
+    }
+    walk = [*GRID, "--walk-forward", "60d/20d", "--each"]
+    walked = here(home, monkeypatch, capfd, "backtest", "CCC", "AAPL", *walk)
+    assert (walked.returncode, lines(walked)[1]["symbol"]) == (3, "AAPL")
+    assert "CCC" in lines(walked)[-1]["failed"][0]["symbol"]
+    late = here(home, monkeypatch, capfd, "backtest", "AAPL", "BBB", *CROSS, "--each", "--to", "2013-08-30")
+    assert (late.returncode, lines(late)[-1]["failed"][0]["error"]) == (
+        3, "nothing is stored up to 2013-08-30; run: ma fetch AAPL",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ([*CROSS, "--equity", "e.csv"], 2, "--equity is of one run, and --each makes one of each symbol"),
+        ([*CROSS, "--fills", "f.csv"], 2, "--fills is of one run, and --each makes one of each symbol"),
+        ([*CROSS, "--report", "-"], 2, "--report is of one run, and --each makes one of each symbol"),
+        ([*GRID, "--null", "10"], 2, "--null is of one run, and --set has several values"),
+        ([*CROSS, "--benchmark", "ZZZ"], 66, "no bars are stored of ZZZ"),
+        ([*CROSS, "--set", "gross=9"], 2, "gross is 9"),
+    ],
+)
+def test_what_is_not_of_one_symbol_ends_all(
+    home: Path, monkeypatch: Any, capfd: Any, words: list[str], code: int, said: str
+) -> None:
+    done = here(home, monkeypatch, capfd, "backtest", *words, "--each")
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_where_nothing_is_stored_of_any_it_says_so(home: Path, monkeypatch: Any, capfd: Any) -> None:
+    done = here(home, monkeypatch, capfd, "backtest", "YYY", "ZZZ", *CROSS, "--each")
+    assert (done.returncode, done.stdout) == (66, "")
+    assert done.stderr == "ma: no bars are stored of YYY, ZZZ; run: ma fetch YYY ZZZ\n"
+
+
+@pytest.mark.parametrize("more", [[], ["--set", "turn=1,2"]], ids=["run", "sweep"])
+def test_a_strategy_that_fails_on_one_is_told_with_its_symbol_and_what_is_done_before_is_kept(
+    home: Path, tmp_path: Path, monkeypatch: Any, capfd: Any, more: list[str]
+) -> None:
+    mine = write(tmp_path / f"wrong{len(more)}.py", MINE.format(body='1 // ("BBB" not in panel.symbols)'))
+    words = ["backtest", "-s", mine, "--each", *more]
+    done = here(home, monkeypatch, capfd, *words, "AAPL", "BBB", "CCC")
+    assert (done.returncode, lines(done)[-1]["status"]) == (1, "error")
+    assert {record["symbol"] for record in lines(done)[1:-1]} == {"AAPL"}
+    assert done.stderr.rstrip().endswith("(on BBB)")
+    assert "ZeroDivisionError" in done.stderr
+    table = "sweeps" if more else "backtests"
+    assert stored(home, f"SELECT symbols FROM {table} WHERE strategy = ?", mine.stem) == [(["AAPL"],)]
+    first = here(home, monkeypatch, capfd, *words, "BBB", "AAPL")
+    assert (first.returncode, first.stdout) == (1, "")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_is_done_when_a_signal_comes_is_kept_and_printed(
+    home: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    body = 'panel.symbols[0] == "BBB" and (print("at it", file=sys.stderr, flush=True), __import__("time").sleep(60))'
+    mine = write(tmp_path / f"stopped_{code}.py", MINE.format(body=body))
+    running = subprocess.Popen(
+        [*MA, "backtest", "-s", str(mine), "--each"],
+        env=environment(home), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert running.stderr is not None
+    while "at it" not in running.stderr.readline():
+        pass
+    running.send_signal(number)
+    out, err = running.communicate(timeout=30)
+    [_, record, end] = [json.loads(text) for text in out.splitlines()]
+    assert (running.returncode, record["symbol"], end["status"]) == (code, "AAPL", "error")
+    assert err.splitlines()[-1] == ("ma: interrupted" if code == 130 else "ma: terminated")
+    assert stored(home, "SELECT run FROM backtests WHERE strategy = ?", mine.stem) == [(record["run"],)]
+    assert stored(home, "SELECT run FROM trials WHERE strategy = ?", mine.stem) == [(record["run"],)]
+
+
+def test_an_interrupted_sweep_keeps_the_symbols_before_and_what_is_done_of_the_one_it_is_at(
+    home: Path, tmp_path: Path
+) -> None:
+    body = 'panel.symbols[0] == "BBB" and (print("at it", file=sys.stderr, flush=True), __import__("time").sleep(0.1))'
+    mine = write(tmp_path / "halved.py", MINE.format(body=body))
+    running = subprocess.Popen(
+        [*MA, "backtest", "-s", str(mine), "--each", "--set", "turn=1:200", "--top", "1"],
+        env=environment(home), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert running.stderr is not None
+    seen = 0
+    while seen < 5:
+        seen += "at it" in running.stderr.readline()
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    sheets = [record for record in map(json.loads, out.splitlines()) if record["kind"] == "sweep"]
+    assert [sheet["symbol"] for sheet in sheets] == ["AAPL", "BBB"]
+    assert sheets[0]["done"] == 200 > sheets[1]["done"] > 0
+    assert f"{200 + sheets[1]['done']} of 400 combinations tried on 2 symbols, 200 on each" in err
+    kept = stored(home, "SELECT symbols, done FROM sweeps WHERE strategy = 'halved' ORDER BY run")
+    assert kept == [([sheet["symbol"]], sheet["done"]) for sheet in sheets]
+
+
+def test_on_a_terminal_each_symbol_is_a_line(home: Path, monkeypatch: Any, capfd: Any) -> None:
+    done = here(home, monkeypatch, capfd, "backtest", *CROSS, "--each", "--format", "table", COLUMNS="100")
+    title, head, *rows = done.stdout.splitlines()
+    assert title == "strategy sma_cross · judged in sample"
+    assert head.split()[:7] == ["symbol", "return", "cagr", "sharpe", "drawdown", "trades", "turnover"]
+    assert [row.split()[0] for row in rows] == ["AAPL", "BBB", "CCC"]
+    assert "of 3 symbols gained, the middle return is" in done.stderr
+    one = here(home, monkeypatch, capfd, "backtest", "AAPL", *CROSS, "--each", "--format", "table").stdout
+    assert "universe  AAPL\n" in one
+    assert "cagr" in one
+
+
+def test_on_a_terminal_a_sweep_is_a_table_of_trials_and_a_line_for_each_symbol(
+    home: Path, monkeypatch: Any, capfd: Any
+) -> None:
+    words = ["backtest", "AAPL", "BBB", *GRID, "--each", "--top", "2"]
+    trials, sweeps = here(home, monkeypatch, capfd, *words, "--format", "table").stdout.split("\n\n")
+    assert [row.split()[:2] for row in trials.splitlines()[2:]] == [
+        ["AAPL", "1"],
+        ["AAPL", "2"],
+        ["BBB", "1"],
+        ["BBB", "2"],
+    ]
+    assert sweeps.splitlines()[1].split()[:5] == ["symbol", "fast", "slow", "done", "sharpe"]
+    assert [row.split()[0] for row in sweeps.splitlines()[2:]] == ["AAPL", "BBB"]
+    best = [row.split()[2:4] for row in trials.splitlines()[2::2]]
+    assert [row.split()[1:3] for row in sweeps.splitlines()[2:]] == best
+    csv = here(home, monkeypatch, capfd, *words, "--format", "csv").stdout.splitlines()
+    assert (len(csv), csv[0].split(",")[-1]) == (5, "symbol")
+
+
+def test_on_a_terminal_windows_of_several_symbols_stay_in_the_store(home: Path, monkeypatch: Any, capfd: Any) -> None:
+    words = ["backtest", "AAPL", "BBB", *GRID, "--walk-forward", "60d/20d", "--each", "--format", "table"]
+    done = here(home, monkeypatch, capfd, *words, COLUMNS="120")
+    title, head, *rows = done.stdout.splitlines()
+    assert "judged out of sample" in title
+    assert ("in sample sharpe" in head, [row.split()[0] for row in rows]) == (True, ["AAPL", "BBB"])
+    assert "all windows are kept: ma sql 'from folds'" in done.stderr
+
+
+def test_the_next_command_takes_the_symbols_out_of_the_stream(home: Path) -> None:
+    told = ma(home, "backtest", "AAPL", "BBB", *CROSS, "--each").stdout
+    piped = ma(home, "backtest", *CROSS, "--each", stdin=told)
+    assert [record["symbol"] for record in lines(piped)[1:-1]] == ["AAPL", "BBB"]
+    together = ma(home, "backtest", "AAPL", "BBB", *CROSS).stdout  # whose one record is of no symbol
+    assert ma(home, "score", *CROSS, stdin=together).returncode == 66
+
+
+def test_of_bars_within_a_day_those_count_that_count_when_it_is_read_alone(tmp_path: Path) -> None:
+    home = new_home(tmp_path)
+    whole = minutes(home, symbols=3, gaps=0.4)
+    for name in ("open", "high", "low", "close", "volume"):
+        getattr(whole.raw, name)[:30, 1] = np.nan  # it begins within a session,
+        getattr(whole.raw, name)[-100:, 2] = np.nan  # and that one ends within one, which is still under way
+    whole.split[0, 1] = 2.0
+    store(home, whole)
+    now = datetime(2014, 7, 7, 18, 47, tzinfo=UTC)
+    loaded = catalog.load("sma_cross", home)
+    strategy = loaded.configured({"fast": "3", "slow": "11"})
+    job = Job(home, loaded, None, View(timeframe="15m", now=now), None, Terms(Costs(name="none"), 1e5), now, 10.0)
+    made = each.tried(replace(job, each=True), "run", strategy, Stops()).records
+    for record in made:
+        single = backtesting.tried(replace(job, symbols=[record.symbol]), record.run, strategy).record
+        assert record == replace(single, symbol=record.symbol)
+    assert [(record.symbol, record.bars) for record in made] == [("S00", 61), ("S01", 59), ("S02", 59)]
