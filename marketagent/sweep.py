@@ -106,7 +106,10 @@ class Sweep:
         self._known = _known(self.ground.panel)
         self._memo = Memo(self._known)
         self._joint: Joint | None = None
-        self.failed: tuple[int, BaseException] | None = None  # the first combination that raised, and what
+        self.failed: tuple[int, BaseException] | None = (
+            None  # the first combination that raised on its ground, and what
+        )
+        self._error: BaseException | None = None  # the first of all that are played along
         self.given_up = False  # whether a second interruption has left workers alone that may never end
         self._turn, self._playing = Condition(), 0
 
@@ -120,17 +123,16 @@ class Sweep:
     ) -> None:
         """Play every one of `strategies` that is not done yet; `tell` hears now and then how many are.
 
-        The sweeps `beside` play each of them along on their own grounds, of the same account and costs; they are told
-        what to be done with by this one. An interruption, or a strategy's own exception, ends it once the workers have
-        finished what they are at.
+        The sweeps `beside`, always the same ones, play each of them along on their own grounds, of the same account and
+        costs. An interruption, or a strategy's own exception, ends it once the workers have finished what they are at.
         """
         if not strategies:
             return
-        self.failed = None
+        self._error = None
+        for each in (self, *beside):
+            each.failed = None
         if not self.done:
-            number, strategy = strategies[0]
-            with self._noting(number):
-                self._settle(strategy, beside)
+            self._settle(*strategies[0], beside)
         shared, stop = iter(range(len(strategies))), Event()
         pool = ThreadPoolExecutor(workers)
         try:
@@ -178,15 +180,18 @@ class Sweep:
             raise BadStrategy(f"a signal of {type(strategy).__name__} is outside [-1, 1]") from beyond
         return equity, figures
 
-    def _together(self, strategy: Strategy, beside: "Sequence[Sweep]") -> tuple[Array, Array]:
+    def _together(self, number: int, strategy: Strategy, beside: "Sequence[Sweep]") -> tuple[Array, Array]:
         """The equity on the own ground and then on those `beside`, one after the other, and the figures (G, F)."""
         if self._joint is not None:
             with suppress(Exception):  # whatever it is, it comes again where each is asked alone, and is told as there
                 return self._all.play(strategy, self._joint.signals(strategy), self._joint.addressed)
-        found = [each._alone(strategy) for each in (self, *beside)]
+        found = []
+        for each in (self, *beside):
+            with self._noting(number, each):
+                found.append(each._alone(strategy))
         return np.concatenate([equity for equity, _ in found]), np.concatenate([figures for _, figures in found])
 
-    def _settle(self, strategy: Strategy, beside: "Sequence[Sweep]") -> None:
+    def _settle(self, number: int, strategy: Strategy, beside: "Sequence[Sweep]") -> None:
         """Use deferred arrays, and one trace for all grounds, only if they give the very signals that there are without."""
         sweeps = (self, *beside)
         self._all, table = Grounds([each.ground for each in sweeps]), Table(FIGURES, len(sweeps))
@@ -196,7 +201,8 @@ class Sweep:
             _ = each._own  # made here, once: of what two threads make at the same time one would be freed
             each._table, each.done = table, Outcomes(table, g)
             panel = each.ground.panel
-            plain = signals_of(strategy, panel, each.opinions)
+            with self._noting(number, each):
+                plain = signals_of(strategy, panel, each.opinions)
             if not _agree(plain, partial(each._signals, strategy, each._memo), panel.shape):
                 each._memo = each._memo.plain()
             fits = fits and _agree(plain, partial(joint.signals, strategy), panel.shape, joint.on(g))
@@ -219,8 +225,8 @@ class Sweep:
                     return
                 self._playing += 1
             try:
-                with self._noting(number):
-                    equity, figures = self._together(strategy, beside)
+                with self._noting(number, self):
+                    equity, figures = self._together(number, strategy, beside)
                     if any(each._watch for each in sweeps):
                         for each, path in zip(sweeps, self._all.paths(equity), strict=True):
                             if each._watch is not None:
@@ -234,21 +240,22 @@ class Sweep:
                     self._turn.notify_all()
 
     @contextmanager
-    def _noting(self, number: int) -> Iterator[None]:
-        """Note which combination was the first to raise."""
+    def _noting(self, number: int, on: "Sweep") -> Iterator[None]:
+        """Note which combination was the first to raise, and on whose ground."""
         try:
             yield
         except BaseException as error:  # raised again: a user's program may raise anything
             with self._turn:
-                self.failed = self.failed or (number, error)
+                if self._error is None:
+                    self._error, on.failed = error, (number, error)
             raise
 
     def _await(self, working: Sequence["Future[None]"], tell: Callable[[int], None] | None) -> None:
         waiting = set(working)
         while waiting:
             ended, waiting = wait(waiting, timeout=_TURN_S, return_when=FIRST_EXCEPTION)
-            if self.failed is not None:
-                raise self.failed[1]  # of several that failed the first, whichever future is looked at first
+            if self._error is not None:
+                raise self._error  # of several that failed the first, whichever future is looked at first
             for future in ended:
                 future.result()
             if tell is not None:

@@ -64,17 +64,26 @@ class Sweeping:
         """Play all combinations on all cores, as ``work_all`` does."""
         return work_all([self], stops)
 
-    def play(self, *, symbols: int | None, kept: bool, tell: Callable[[int], None] | None) -> None:
-        """Play what is not played yet; with `symbols` say how long it takes on so many, if it is long; see ``work_all``."""
+    def play(
+        self,
+        beside: "Sequence[Sweeping]",
+        *,
+        symbols: int | None,
+        kept: bool,
+        tell: Callable[[int, int], None] | None,
+    ) -> None:
+        """Play what is not played yet, and along with it those `beside`; see ``work_all``."""
         strategies, workers = self.plan.strategies, len(os.sched_getaffinity(0))
+        along, total = [one.sweep for one in beside], (1 + len(beside)) * len(strategies)
         if symbols is not None:
-            self.sweep.run(strategies[:1], workers=1)
+            self.sweep.run(strategies[:1], workers=1, beside=along)
             tried = strategies[: 1 + 2 * workers]
             began = time.monotonic()
-            self.sweep.run(tried, workers=workers)
-            each_s = (time.monotonic() - began) / max(len(tried) - 1, 1)
+            self.sweep.run(tried, workers=workers, beside=along)
+            each_s = (time.monotonic() - began) / max(len(tried) - 1, 1) / (1 + len(beside))
             self._announce(each_s * (symbols * len(strategies) - len(tried)), symbols, kept=kept)
-        self.sweep.run(strategies, workers=workers, tell=tell)
+        told = None if tell is None else lambda done: tell((1 + len(beside)) * done, total)
+        self.sweep.run(strategies, workers=workers, tell=told, beside=along)
 
     def _announce(self, seconds: float, symbols: int, *, kept: bool) -> None:
         if seconds > _LONG_S:
@@ -202,8 +211,8 @@ def summary(done: int, plan: "Plan", where: str, symbols: int = 1) -> str:
 def work_all(
     sweepings: Sequence[Sweeping], stops: Stops | None = None, *, symbols: int | None = 1
 ) -> BaseException | None:
-    """Play all combinations of each on all cores; returns what has ended it too early, if anything: what is done so far is
-    there, of those that it did not get to nothing.
+    """Play all combinations of one plan on each on all cores; returns what has ended it too early, if anything: what is done
+    so far is there, of all of them the same.
 
     That is an interruption, or the error of a combination, which names it. `stops` are held from then on, for what is
     done to be kept. Says on stderr how long it will take on so many `symbols` (None: it has been said), if it takes long.
@@ -228,15 +237,10 @@ def work_all(
 
 
 def _play_all(sweepings: Sequence[Sweeping], symbols: int | None, *, kept: bool) -> None:
-    """One sweep after another, under one bar."""
-    total = sum(len(one.plan.strategies) for one in sweepings)
-    with progress.bar("sweep") as tell:
-        before = 0
-        for k, one in enumerate(sweepings):
-            told = progress.behind(tell, before, total)
-            with blame(one.loaded.file, one.loaded.kind):
-                one.play(symbols=None if k else symbols, kept=kept, tell=told)
-            before += len(one.plan.strategies)
+    """All sweeps at once: each combination is traced once for all of them."""
+    for one in sweepings[:1]:
+        with blame(one.loaded.file, one.loaded.kind), progress.bar("sweep") as tell:
+            one.play(sweepings[1:], symbols=symbols, kept=kept, tell=tell)
 
 
 def planned(home: Path, loaded: Loaded, axes: Sequence[Axis]) -> "Plan":

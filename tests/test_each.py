@@ -187,21 +187,36 @@ def test_where_nothing_is_stored_of_any_it_says_so(home: Path, monkeypatch: Any,
     assert done.stderr == "ma: no bars are stored of YYY, ZZZ; run: ma fetch YYY ZZZ\n"
 
 
-@pytest.mark.parametrize("more", [[], ["--set", "turn=1,2"]], ids=["run", "sweep"])
 def test_a_strategy_that_fails_on_one_is_told_with_its_symbol_and_what_is_done_before_is_kept(
-    home: Path, tmp_path: Path, monkeypatch: Any, capfd: Any, more: list[str]
+    home: Path, tmp_path: Path, monkeypatch: Any, capfd: Any
 ) -> None:
-    mine = write(tmp_path / f"wrong{len(more)}.py", MINE.format(body='1 // ("BBB" not in panel.symbols)'))
-    words = ["backtest", "-s", mine, "--each", *more]
+    mine = write(tmp_path / "wrong.py", MINE.format(body='1 // ("BBB" not in panel.symbols)'))
+    words = ["backtest", "-s", mine, "--each"]
     done = here(home, monkeypatch, capfd, *words, "AAPL", "BBB", "CCC")
     assert (done.returncode, lines(done)[-1]["status"]) == (1, "error")
     assert {record["symbol"] for record in lines(done)[1:-1]} == {"AAPL"}
     assert done.stderr.rstrip().endswith("(on BBB)")
     assert "ZeroDivisionError" in done.stderr
-    table = "sweeps" if more else "backtests"
-    assert stored(home, f"SELECT symbols FROM {table} WHERE strategy = ?", mine.stem) == [(["AAPL"],)]
+    assert stored(home, "SELECT symbols FROM backtests WHERE strategy = ?", mine.stem) == [(["AAPL"],)]
     first = here(home, monkeypatch, capfd, *words, "BBB", "AAPL")
     assert (first.returncode, first.stdout) == (1, "")
+
+
+def test_a_sweep_whose_strategy_fails_on_one_symbol_keeps_the_combinations_before_on_all(
+    home: Path, tmp_path: Path, monkeypatch: Any, capfd: Any
+) -> None:
+    body = '1 // ("BBB" not in panel.symbols or self.turn < 40)'
+    mine = write(tmp_path / "wrong_later.py", MINE.format(body=body))
+    done = here(home, monkeypatch, capfd, "backtest", "-s", mine, "--each", "--set", "turn=1:60", "--top", "1")
+    assert (done.returncode, lines(done)[-1]["status"]) == (1, "error")
+    assert done.stderr.rstrip().endswith("(with turn=40) (on BBB)")
+    sheets = [record for record in lines(done) if record["kind"] == "sweep"]
+    assert [sheet["symbol"] for sheet in sheets] == ["AAPL", "BBB", "CCC"]
+    assert {sheet["done"] for sheet in sheets} <= {39, 40}
+    assert len({sheet["done"] for sheet in sheets}) == 1
+    none = here(home, monkeypatch, capfd, "backtest", "-s", mine, "--each", "--set", "turn=40,41")
+    assert (none.returncode, none.stdout) == (1, "")
+    assert none.stderr.rstrip().endswith("(on BBB)")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -226,9 +241,7 @@ def test_what_is_done_when_a_signal_comes_is_kept_and_printed(
     assert stored(home, "SELECT run FROM trials WHERE strategy = ?", mine.stem) == [(record["run"],)]
 
 
-def test_an_interrupted_sweep_keeps_the_symbols_before_and_what_is_done_of_the_one_it_is_at(
-    home: Path, tmp_path: Path
-) -> None:
+def test_an_interrupted_sweep_keeps_what_is_done_of_all_symbols(home: Path, tmp_path: Path) -> None:
     body = 'panel.symbols[0] == "BBB" and (print("at it", file=sys.stderr, flush=True), __import__("time").sleep(0.1))'
     mine = write(tmp_path / "halved.py", MINE.format(body=body))
     running = subprocess.Popen(
@@ -243,11 +256,12 @@ def test_an_interrupted_sweep_keeps_the_symbols_before_and_what_is_done_of_the_o
     out, err = running.communicate(timeout=60)
     assert running.returncode == 130
     sheets = [record for record in map(json.loads, out.splitlines()) if record["kind"] == "sweep"]
-    assert [sheet["symbol"] for sheet in sheets] == ["AAPL", "BBB"]
-    assert sheets[0]["done"] == 200 > sheets[1]["done"] > 0
-    assert f"{200 + sheets[1]['done']} of 400 combinations tried on 2 symbols, 200 on each" in err
+    assert [sheet["symbol"] for sheet in sheets] == ["AAPL", "BBB", "CCC"]
+    [count] = {sheet["done"] for sheet in sheets}
+    assert 0 < count < 200
+    assert f"{3 * count} of 600 combinations tried on 3 symbols, 200 on each" in err
     kept = stored(home, "SELECT symbols, done FROM sweeps WHERE strategy = 'halved' ORDER BY run")
-    assert kept == [([sheet["symbol"]], sheet["done"]) for sheet in sheets]
+    assert kept == [([sheet["symbol"]], count) for sheet in sheets]
 
 
 def test_on_a_terminal_each_symbol_is_a_line(home: Path, monkeypatch: Any, capfd: Any) -> None:

@@ -233,6 +233,7 @@ def test_what_is_wrong_on_one_of_the_markets_is_said_as_alone() -> None:
     swept = sweeps([cheap, dear])
     with pytest.raises((ValueError, BadStrategy), match=r"value 2 is outside \[-1, 1\]"):
         swept[0].run([(1, Wrong(size=1)), (7, Wrong(size=2))], workers=1, beside=swept[1:])
-    assert swept[0].failed is not None
-    assert swept[0].failed[0] == 7
+    assert swept[0].failed is None
+    assert swept[1].failed is not None
+    assert swept[1].failed[0] == 7
     assert [list(each.done) for each in swept] == [[1], [1]]
