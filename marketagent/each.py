@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from marketagent import backtesting, progress, show, sweeping
+from marketagent import backtesting, luck, progress, show, sweeping
 from marketagent.backtesting import Job, Played
 from marketagent.decision import BadStrategy
 from marketagent.errors import MarketAgentError, NoData
@@ -254,14 +254,19 @@ def _missing(job: Job, names: set[str]) -> _Failed:
 
 
 def _told(made: Each) -> Each:
-    """Say of many runs how they did in the middle."""
+    """Say of many runs how they did in the middle, and what the best of so many would come to without skill."""
     runs = [record for record in made.records if isinstance(record, Backtest)]
-    if len(runs) > 1:
-        gained = sum(run.equity > run.cash for run in runs)
-        made.said = f"{gained:,} of {counted(len(runs), 'symbol')} gained"
-        for name, words in (("total_return", "return"), ("sharpe", "sharpe")):
-            values = [value for run in runs if (value := run.metrics.get(name)) is not None]
-            made.said += f", the middle {words} is {cell(name, median(values))}" if values else ""
+    if len(runs) < 2:
+        return made
+    gained = sum(run.equity > run.cash for run in runs)
+    made.said = f"{gained:,} of {counted(len(runs), 'symbol')} gained"
+    returns, sharpes = ([value for run in runs if (value := run.metrics.get(name)) is not None]
+                        for name in ("total_return", "sharpe"))  # fmt: skip
+    if returns:
+        made.said += f", the middle return is {cell('total_return', median(returns))}"
+    if sharpes:
+        made.said += f", the middle sharpe is {cell('sharpe', median(sharpes))}"
+        made.said += f"; by luck alone the best of them would have {cell('sharpe', luck.hurdle(sharpes))}"
     return made
 
 
