@@ -269,6 +269,7 @@ def _bests(job: Job, sweeps: Sequence[tuple[Sweep, Sweeping]]) -> list[Tried]:
         doubts = scoring.criticised(
             job.home, neighbours, result, job.terms.cash, rows,
             timeout_s=job.timeout_s, plateau=sweep.plateaus[sweep.ranked[0]],
+            swept=sweep.sweep.done[int(sweep.ranked[0])]["equity"],
         )  # fmt: skip
         record = scoring.backtest_record(
             sheet.run, job.loaded, result, job.terms, job.benchmark, worth=judging.worth(sheet), findings=doubts

@@ -29,6 +29,7 @@ MOST_MISSING = 0.02  # of a symbol's sessions between its first bar and its last
 LARGEST_STEP = 0.6  # of the close before, or its inverse: a split of 2 for 1 that nobody told is 0.5
 LEAST_PLATEAU = 0.5  # of its own Sharpe ratio, by the median of the neighbours
 LEAST_NEIGHBOURS = 3
+SAME = 1e-9  # of the last equity: more apart are not two runs of the same decisions
 FEWEST_NAMES = 3  # of which one can make too much
 GONE_A_YEAR = 0.02  # of the listed companies at the very least: acquired, bankrupt, taken private
 UNLIKELY = 0.05  # the chance that all are still there, below which somebody has chosen them afterwards
@@ -40,7 +41,8 @@ class Scene:
 
     `refused` are quarantined rows (symbol -> row of the panel -> reason), `contaminated` the stored opinions by name whose
     author may have known what came after, `neighbours` the Sharpe ratios a bar of trials with nearly the same parameters.
-    Of a sweep's best `plateau` is what ``grid.plateaus`` found, and stands for them.
+    Of a sweep's best `plateau` is what ``grid.plateaus`` found, and stands for them, and `swept` the last equity that it had
+    in the sweep.
     """
 
     result: Backtest
@@ -49,6 +51,7 @@ class Scene:
     contaminated: Mapping[str, int] = field(default_factory=dict)
     neighbours: Sequence[float] = ()
     plateau: float | None = None
+    swept: float | None = None
 
     @property
     def start(self) -> int:
@@ -228,6 +231,18 @@ def _plateau(scene: Scene) -> float | None:
     return float(np.median(scene.neighbours)) / own if own > 0 and len(scene.neighbours) >= LEAST_NEIGHBOURS else None
 
 
+def unrepeatable(scene: Scene) -> Iterator[Finding]:
+    """A sweep's best came to something else when it was run again by itself."""
+    equity = float(scene.result.simulation.equity[-1])
+    if scene.swept is not None and abs(scene.swept - equity) > SAME * abs(equity):
+        yield Finding(
+            code="unrepeatable",
+            text=f"it ended at {scene.swept:,.2f} USD in the sweep and at {equity:,.2f} when it was run again",
+            number=abs(scene.swept / equity - 1) if equity else 1.0,
+            limit=SAME,
+        )
+
+
 def price_jumps(scene: Scene) -> Iterator[Finding]:
     """A held symbol's close is so far from the one before that a split may be missing, or the price wrong."""
     panel, events = scene.result.decisions.panel, scene.result.simulation.events
@@ -348,6 +363,7 @@ RULES: tuple[Callable[[Scene], Iterator[Finding]], ...] = (
     stale_fills,
     large_fills,
     parameter_spike,
+    unrepeatable,
     price_jumps,
     data_gaps,
     quarantined,

@@ -280,11 +280,12 @@ def criticised(
     *,
     timeout_s: float,
     plateau: float | None = None,
+    swept: float | None = None,
 ) -> list[Finding]:
     """What the critic has to say about a run, after a look at what the store knows beside it.
 
-    `neighbours` are the Sharpe ratios a bar of trials with nearly the same parameters, or, of a sweep's best, `plateau`;
-    `refused` are the quarantined rows of its panel.
+    `neighbours` are the Sharpe ratios a bar of trials with nearly the same parameters, or, of a sweep's best, `plateau`, and
+    `swept` its last equity there; `refused` are the quarantined rows of its panel.
     """
     decisions, panel = result.decisions, result.decisions.panel
     first = result.simulation.sessions[0].astype("datetime64[D]").astype(date)
@@ -297,6 +298,7 @@ def criticised(
             contaminated=contaminated(home, panel, first, timeout_s=timeout_s) if speaks else {},
             neighbours=neighbours,
             plateau=plateau,
+            swept=swept,
         )
     )
 

@@ -130,6 +130,11 @@ def large_fills() -> Scene:
     return Scene(run_of(market(), rotation(), cash=200e6), 200e6)
 
 
+def unrepeatable() -> Scene:
+    result = run_of(market(), rotation())
+    return Scene(result, CASH, swept=float(result.simulation.equity[-1]) * 1.25)
+
+
 def parameter_spike() -> Scene:
     result = run_of(market(), rotation())
     own = float(np.mean(result.returns) / np.std(result.returns, ddof=1))
@@ -194,6 +199,7 @@ CASES: dict[str, tuple[Callable[[], Scene], str, Callable[[Scene], float]]] = {
         lambda s: np.isinf(shares_of_volume(s)).mean(),
     ),
     "large_fills": (large_fills, "more than 5% of a day's volume", lambda s: shares_of_volume(s).max()),
+    "unrepeatable": (unrepeatable, "when it was run again", lambda _: 0.25),
     "parameter_spike": (parameter_spike, "3 trials with parameters nearby had 30% of its sharpe", lambda _: 0.3),
     "price_jumps": (
         price_jumps,
@@ -226,7 +232,7 @@ def test_each_rule_has_a_run_that_it_speaks_up_on_with_its_number(code: str) -> 
     assert text in found[code].text
     assert found[code].number == pytest.approx(expected, rel=1e-9)
     quiet = Scene(scene.result, scene.cash)
-    assert code in codes(quiet) or code in ("parameter_spike", "quarantined", "contaminated")
+    assert code in codes(quiet) or code in ("parameter_spike", "unrepeatable", "quarantined", "contaminated")
 
 
 def test_every_rule_is_tried() -> None:
@@ -275,6 +281,12 @@ def test_a_jump_is_none_where_a_split_explains_it_or_nobody_held_the_symbol() ->
     alone = rotation()
     alone[:, 0] = -1.0
     assert "price_jumps" not in codes(Scene(run_of(panel, alone), CASH))
+
+
+def test_a_sweeps_best_that_comes_to_the_same_again_is_not_doubted() -> None:
+    result = run_of(market(), rotation())
+    equity = float(result.simulation.equity[-1])
+    assert codes(Scene(result, CASH, swept=equity)) == codes(Scene(result, CASH, swept=equity * (1 + 1e-10))) == []
 
 
 def test_the_neighbours_of_a_sweeps_best_are_those_of_its_grid() -> None:

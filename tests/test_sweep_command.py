@@ -56,6 +56,23 @@ def stored(home: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
         return con.execute(sql, list(values)).fetchall()
 
 
+MOODY = """
+import itertools
+import numpy as np
+from marketagent.signals import Signal
+from marketagent.strategy import Strategy, param
+
+calls = itertools.count()
+
+class Moody(Strategy):
+    turn: int = param(1, 1, 99)
+
+    def signals(self, panel, opinions):
+        held = np.random.default_rng(next(calls)).random(panel.shape) < 0.5
+        return {"mood": Signal(np.where(held, 1.0, -1.0))}
+"""
+
+
 def test_a_grid_is_ranked_by_sharpe_and_stored_whole(home: Path) -> None:
     done = ma(home, "backtest", "-s", "sma_cross", "--set", "fast=2:8:2", "--set", "slow=4,6,20", "--top", "3")
     assert done.returncode == 0, done.stderr
@@ -321,6 +338,16 @@ def test_a_combination_that_raises_is_named_and_the_others_are_kept(home: Path, 
     walk = ma(home, "backtest", "-s", str(mine), "--set", "turn=0:9", "--walk-forward", "60d/20d")
     assert (walk.returncode, walk.stdout) == (1, "")
     assert "(with turn=3)" in walk.stderr
+
+
+def test_a_strategy_that_decides_otherwise_the_next_time_is_found_out(home: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "moody.py"
+    mine.write_text(MOODY, encoding="utf-8")
+    sheet = lines(ma(home, "backtest", "AAA", "-s", str(mine), "--set", "turn=1:9"))[-2]
+    [found] = [finding for finding in sheet["findings"] if finding["code"] == "unrepeatable"]
+    assert "when it was run again" in found["text"]
+    steady = lines(ma(home, "backtest", "AAA", "-s", "sma_cross", "--set", "fast=3:9:2", "--set", "slow=11,15"))[-2]
+    assert "unrepeatable" not in [finding["code"] for finding in steady["findings"]]
 
 
 def test_when_the_first_combination_raises_nothing_is_kept(home: Path, tmp_path: Path) -> None:
