@@ -32,8 +32,12 @@ _COMPARED: dict[Any, int] = {np.less: LT, np.less_equal: LE, np.equal: EQ}
 _TURNED: dict[Any, int] = {np.greater: LT, np.greater_equal: LE}
 _EXTREME: dict[Any, int] = {np.minimum: MIN, np.maximum: MAX}
 _LOGICAL: dict[Any, int] = {np.logical_and: MIN, np.bitwise_and: MIN, np.logical_or: MAX, np.bitwise_or: MAX}
+DEFERRED = {np.where, np.not_equal, np.negative, np.logical_not, np.invert}.union(
+    _ARITHMETIC, _SINGLE, _COMPARED, _TURNED, _EXTREME, _LOGICAL
+)  # what is written down instead of done
 _BOOLS = (bool, np.bool_)  # here, where they are put together once
 _NUMBERS = (*_BOOLS, int, float, np.floating, np.integer)
+_PLAIN = (*_NUMBERS, str)  # what an indicator can be told beside arrays and be remembered by
 _BYTES = 96_000_000  # of indicators that are kept; the oldest go first
 
 
@@ -123,6 +127,12 @@ class Deferred(NDArrayOperatorsMixin):
     def __bool__(self) -> bool:
         return bool(self.array)
 
+    def __repr__(self) -> str:
+        return repr(self.array)
+
+    def __str__(self) -> str:
+        return str(self.array)
+
     def __iter__(self) -> Iterator[Any]:
         return iter(self.array)
 
@@ -156,12 +166,13 @@ class Memo:
         if isinstance(value, np.ndarray):
             name, array = self._known.get(id(value), (None, None))
             return name if array is value else None
-        return Plain(type(value).__name__, value)
+        return Plain(type(value).__name__, value) if value is None or isinstance(value, _PLAIN) else None
 
     def _made(self, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         places = tuple([self.name(arg) for arg in args])
         words = tuple([(word, self.name(options[word])) for word in sorted(options)])
         if None in places or any(name is None for _, name in words):
+            _note_look()  # an indicator looks at what it is given
             return _wrapped(
                 function(*map(_handed_on, args), **{word: _handed_on(options[word]) for word in options}), None
             )
@@ -192,7 +203,7 @@ _memo: ContextVar[Memo | None] = ContextVar("memo", default=None)
 
 
 _looks: ContextVar[list[None] | None] = ContextVar("looks", default=None)
-_indicators: dict[str, Callable[..., Any]] = {}
+INDICATORS: dict[str, Callable[..., Any]] = {}  # by name, as they are when nobody remembers
 
 
 def named(name: Any, panel: Mapping[str, Array]) -> Any:
@@ -204,7 +215,7 @@ def named(name: Any, panel: Mapping[str, Array]) -> Any:
     if len(name) == 2:
         return named(name[0], panel)[name[1]]
     function, args, options = name
-    return _indicators[function](
+    return INDICATORS[function](
         *(named(arg, panel) for arg in args), **{word: named(arg, panel) for word, arg in options}
     )
 
@@ -257,7 +268,7 @@ class Shown:
 
 def deferrable(function: Callable[P, R]) -> Callable[P, R]:
     """An indicator that is remembered where somebody is remembering, and is what it was elsewhere."""
-    _indicators[function.__name__] = function
+    INDICATORS[function.__name__] = function
 
     @wraps(function)
     def asked(*args: P.args, **options: P.kwargs) -> R:
@@ -270,6 +281,8 @@ def deferrable(function: Callable[P, R]) -> Callable[P, R]:
 def kept(value: Any) -> Any:
     """`value`, or, where arrays are deferred, an array (T, N) of numbers as a leaf of its own."""
     memo = _memo.get()
+    if memo is None and isinstance(value, Deferred):
+        return value.array  # out of a cache of the strategy's
     if memo is None or not memo.deferring or not isinstance(value, np.ndarray):
         return value
     leaf = _operand(value, value.shape) if value.ndim == 2 else None

@@ -24,6 +24,7 @@ def tested(home: Path, result: Backtest, terms: Terms, runs: int, *, start: int)
         return None
     decisions = result.decisions
     ground = sweeping.ground(home, decisions.panel, terms, start)
+    _ = ground.facts  # made here, once: of what two threads make at the same time one would be freed
 
     def sharpe(number: int) -> float:
         rng = np.random.default_rng([SEED, number])

@@ -7,7 +7,7 @@ A few hundred cells at a time go through all of it, and stay in the nearest cach
 import numpy as np
 
 from marketagent.cells import hold, place_of, run_block
-from marketagent.compiled import Array, Whole, compiled, matrix_at, numbers_at
+from marketagent.compiled import Array, Whole, cells_at, compiled, matrix_at, numbers_at
 from marketagent.kernel.measure import measure
 from marketagent.kernel.terms import LENGTH, START, START_CASH, WIDTH, Book, book, market, room_for
 from marketagent.kernel.walk import walk
@@ -61,6 +61,25 @@ def play(
         measure(path[facts[g, START] :], terms, account.account, figures[g])
         first += length
     return -1
+
+
+@compiled
+def _keeps_range(
+    codes: Whole, leaves: Whole, constants: Array, parts: Whole, sheets: int, cells: int, room: int
+) -> bool:
+    """Whether the signals are within [-1, 1], their confidences within [0, 1], also on the rows that do not decide."""
+    held, beyond = sheets + 8 * (1 + SHEETS) * room, 0
+    hold(constants, held, room)
+    for first in range(0, cells if len(codes) else 0, room):
+        count = min(room, cells - first)
+        run_block(codes, leaves, held, room, first, count)
+        for k in range(len(parts)):
+            for which in range(2):
+                if parts[k, which] != SURE:
+                    values = cells_at(place_of(parts[k, which], leaves, held, room, first), 0, count)
+                    for i in range(count):
+                        beyond += (values[i] > 1) | (values[i] < -1 + which)
+    return beyond == 0
 
 
 @compiled

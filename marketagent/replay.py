@@ -14,7 +14,7 @@ from marketagent.costs import Costs
 from marketagent.deferred import Deferred
 from marketagent.indicators import volatility
 from marketagent.kernel.measure import FIGURES
-from marketagent.kernel.terms import ENDS, NIGHT, PAYS, SPLITS, bill_of, room_for
+from marketagent.kernel.terms import ENDS, NIGHT, PAYS, SPLITS, USUAL, bill_of, room_for
 from marketagent.kernel.walk import run
 from marketagent.liquidity import liquidity
 from marketagent.metrics import SESSIONS
@@ -44,7 +44,7 @@ class OutOfRange(Exception):
 class Ground:
     """What all combinations of a sweep have in common: the panel, the account and what trading costs.
 
-    The options are those of ``simulate``. Raises ValueError for an unknown `fill`.
+    The options are those of ``simulate``. Raises ValueError for an unknown `fill`, and where no row is left to play.
     """
 
     panel: Panel
@@ -53,6 +53,11 @@ class Ground:
     start: int = 0
     fill: str = "next-open"
     steps: float = WHOLE
+
+    def __post_init__(self) -> None:
+        rows = len(self.panel.sessions)
+        if not 0 <= self.start < rows:
+            raise ValueError(f"start is {self.start}, and the panel has {rows} rows")
 
     def replay(self, targets: Array, band: float) -> tuple[Array, Played]:
         """Equity (T - start,) and metrics of given `targets` (T, N), as ``simulate`` trades them."""
@@ -91,20 +96,16 @@ class Ground:
     @cached_property
     def _bars(self) -> Array:
         """(T, N): how many bars there were by each row that has one, 0 where there is none."""
-        return np.where(self.panel.has_bar, np.cumsum(self.panel.has_bar, axis=0), 0).astype(np.float64)
-
-    @cached_property
-    def _usual(self) -> Array:
-        return np.ascontiguousarray(volatility(self.panel.close, VOLATILITY_WINDOW))
+        return np.where(self.panel.has_bar, np.cumsum(self.panel.has_bar, axis=0), 0).astype(np.float64, order="C")
 
     @cached_property
     def facts(self) -> NDArray[np.int64]:
-        """The market as terms.Market is told of it."""
+        """The market as terms.Market is told of it, but for USUAL."""
         liquid = [0 if values is None else address(values) for values in self._liquid]
         whole = [self._happens, self._calm, self._months, self._closes_on]
         return np.array([
             *map(address, self._arrays), *liquid, *(address(values, np.int64) for values in whole), address(self._bars),
-            address(self._usual), *self.panel.shape, self.start, self.panel.has_bar.all(),
+            0, *self.panel.shape, self.start, self.panel.has_bar.all(),
         ], dtype=np.int64)  # fmt: skip
 
     @cached_property
@@ -171,15 +172,16 @@ class Grounds:
             (program.place(value), SURE if isinstance(sure, _NUMBERS) else program.place(sure)) for value, sure in said
         ]
         leaves, kept = (addressed or _own)(program.leaves)
+        facts, usual = self._with_volatility if strategy.sizing == "inverse_volatility" else (self._facts, [])
         equity, figures = np.empty(self._ends[-1]), np.empty((len(self._grounds), len(FIGURES)))
         beyond = play(
             program.codes, leaves, program.constants, np.array(parts, dtype=np.int64),
             np.array([sure if isinstance(sure, _NUMBERS) else np.nan for _, sure in said], dtype=np.float64),
             np.array([strategy.weights.get(name, 1.0) for name in signals], dtype=np.float64), _rule(strategy),
-            self._due_rows(strategy.rebalance), self._facts, strategy.band, self._grounds[0].bill, self._grounds[0].terms,
+            self._due_rows(strategy.rebalance), facts, strategy.band, self._grounds[0].bill, self._grounds[0].terms,
             _room(cells_for(self._width, program.registers)), equity, figures,
         )  # fmt: skip
-        del kept  # only now: it was read
+        del kept, usual  # only now: they were read
         if beyond >= 0:
             raise OutOfRange(beyond)
         return equity, figures
@@ -190,6 +192,15 @@ class Grounds:
         for ground, end in zip(self._grounds, self._ends, strict=True):
             yield equity[begin + ground.start : end]
             begin = end
+
+    @cached_property
+    def _with_volatility(self) -> tuple[NDArray[np.int64], list[Array]]:
+        """The facts with USUAL, and the arrays that it is the address of."""
+        closes = (ground.panel.close for ground in self._grounds)
+        usual = [np.ascontiguousarray(volatility(close, VOLATILITY_WINDOW)) for close in closes]
+        facts = self._facts.copy()
+        facts[:, USUAL] = [address(values) for values in usual]
+        return facts, usual
 
     def _due_rows(self, schedule: str) -> NDArray[np.int64]:
         if schedule not in self._due:

@@ -25,7 +25,8 @@ class Signal:
 
     def __init__(self, value: ArrayLike | Deferred, confidence: ArrayLike | Deferred = 1.0) -> None:
         value, confidence = kept(value), kept(confidence)
-        if isinstance(value, Deferred) and isinstance(confidence, _PLAIN):
+        is_known = not isinstance(confidence, float) or confidence == confidence  # else it abstains everywhere
+        if isinstance(value, Deferred) and isinstance(confidence, _PLAIN) and is_known:
             object.__setattr__(self, "value", value)  # in a sweep: whoever computes it looks at the range, too
             object.__setattr__(self, "confidence", confidence)
             return

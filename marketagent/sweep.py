@@ -20,6 +20,7 @@ from marketagent.costs import Costs
 from marketagent.decision import BadStrategy, decide, signals_of
 from marketagent.deferred import Deferred, Memo, remembering
 from marketagent.errors import UsageError
+from marketagent.formula import is_formula
 from marketagent.grid import Axis, combination, combinations
 from marketagent.indicators import sma
 from marketagent.joint import Joint
@@ -174,7 +175,11 @@ class Sweep:
             self._memo = self._memo.plain()
             found = self._signals(strategy, self._memo)
         try:
-            equity, figures = self._own.play(strategy, found)
+            try:
+                equity, figures = self._own.play(strategy, found)
+            except RecursionError:  # an expression of hundreds of steps, which NumPy takes one by one
+                self._memo = self._memo.plain()
+                equity, figures = self._own.play(strategy, self._signals(strategy, self._memo))
         except OutOfRange as beyond:
             decide(strategy, self.ground.panel, self.opinions)  # says which value is out of range
             raise BadStrategy(f"a signal of {type(strategy).__name__} is outside [-1, 1]") from beyond
@@ -197,6 +202,7 @@ class Sweep:
         self._all, table = Grounds([each.ground for each in sweeps]), Table(FIGURES, len(sweeps))
         joint = Joint(self.ground.panel, self._memo, [each._known for each in sweeps])
         fits = len(sweeps) > 1 and not any(each.opinions for each in sweeps)
+        fits = fits and is_formula(strategy, set(_FIELDS))
         for g, each in enumerate(sweeps):
             _ = each._own  # made here, once: of what two threads make at the same time one would be freed
             each._table, each.done = table, Outcomes(table, g)

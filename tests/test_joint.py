@@ -1,5 +1,7 @@
 """Several markets swept with one trace of each combination: what comes out is what each comes to alone."""
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +9,14 @@ import numpy as np
 import pytest
 from markets import random_market
 
-from marketagent import catalog
+from marketagent import catalog, indicators
 from marketagent.costs import parse
 from marketagent.decision import BadStrategy
+from marketagent.deferred import named
+from marketagent.formula import is_formula
 from marketagent.grid import axes
 from marketagent.indicators import ema, sma
-from marketagent.joint import NoFormula
+from marketagent.joint import Joint, NoFormula
 from marketagent.panel import Array, Panel
 from marketagent.replay import Ground
 from marketagent.signals import Signal
@@ -61,14 +65,17 @@ def test_every_built_in_strategy_comes_to_what_it_comes_to_alone(name: str) -> N
 
 
 def test_an_indicator_is_computed_once_for_each_window_and_market(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    means = sma.__wrapped__  # type: ignore[attr-defined]  # as functools.wraps leaves it
-    monkeypatch.setitem(__import__("marketagent.deferred", fromlist=["x"])._indicators, "sma",
-                        lambda *args: calls.append(args[1]) or means(*args))  # fmt: skip
+    windows = []
+
+    def counted(name: Any, panel: Any) -> Any:
+        windows.extend([name[1][1].value] if isinstance(name, tuple) else [])
+        return named(name, panel)
+
+    monkeypatch.setattr("marketagent.joint.named", counted)
     kind = catalog.load("sma_cross", Path("/nonexistent")).kind
     swept = sweeps(markets(3))
     swept[0].run(plan(kind, axes(kind, {"fast": "2:6:1", "slow": "7:16:1"})).strategies, workers=2, beside=swept[1:])
-    assert sorted(calls) == sorted([*range(2, 7), *range(7, 17)] * 5)
+    assert sorted(windows) == sorted([*range(2, 7), *range(7, 17)] * 5)
 
 
 class Nested(Strategy):
@@ -166,10 +173,11 @@ class Looks(Strategy):
 def test_who_looks_at_anything_is_asked_on_every_market(way: int) -> None:
     strategies = [(k, Looks(window=k + 3, way=way)) for k in range(5)]
     swept = alike(strategies, 20)
-    assert swept._joint is not None  # the first combination does not look
-    swept._joint.signals(strategies[0][1])
+    assert swept._joint is None  # a call of who knows what is no formula, and if it were one, the look would be seen:
+    joint = Joint(swept.ground.panel, swept._memo, [swept._known])
+    joint.signals(strategies[0][1])
     with pytest.raises(NoFormula):
-        swept._joint.signals(strategies[1][1])
+        joint.signals(strategies[1][1])
 
 
 def test_the_looks_of_these_tests_differ_from_market_to_market() -> None:
@@ -177,6 +185,104 @@ def test_the_looks_of_these_tests_differ_from_market_to_market() -> None:
     for look in LOOKS:
         seen = {look(panel, sma(panel.close, 4)) for panel in markets(20)}
         assert seen == {False, True}, look.__name__
+
+
+AVERAGES: dict[int, Array] = {}
+TIMES = 2.0
+
+
+class Told(Strategy):
+    """What each of the ways below does, but for its first combination, is nothing that an array could notice."""
+
+    window: int = param(3, 2, 20)
+
+
+def duck(self: Told, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+    average = sma(panel.close, self.window)
+    plain = average.values if hasattr(average, "values") else average
+    return gap(panel, average, turned=self.window > 3 and bool(np.nanmean(plain) > 500))
+
+
+def caught(self: Told, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+    turned = False
+    try:
+        sma(panel.close * (1e97 if self.window > 3 else 1.0), 5)  # too much for an indicator where prices are high
+    except ValueError:
+        turned = self.window > 3
+    return gap(panel, sma(panel.close, self.window), turned=turned)
+
+
+def threaded(self: Told, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+    with ThreadPoolExecutor(1) as pool:
+        dear = pool.submit(lambda: bool(panel.close[-1, 0] > 30)).result()
+    return gap(panel, sma(panel.close, self.window), turned=dear and self.window > 3)
+
+
+def spelled(self: Told, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+    turned = self.window > 3 and "e+0" in str(panel.close)
+    return gap(panel, sma(panel.close, self.window), turned=turned)
+
+
+def typed(self: Told, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+    turned = self.window > 3 and not isinstance(panel, Panel)
+    return gap(panel, sma(panel.close, self.window), turned=turned)
+
+
+def copied(self: Told, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+    seen = copy.deepcopy(panel.close)
+    return gap(panel, sma(panel.close, self.window), turned=self.window > 3 and bool(np.asarray(seen)[-1, 0] > 30))
+
+
+def gap(panel: Panel, average: Array, *, turned: bool) -> dict[str, Signal]:
+    away = panel.close - average
+    return {"gap": Signal(np.where(np.isnan(away), np.nan, np.sign(away) * (-1.0 if turned else 1.0)))}
+
+
+@pytest.mark.parametrize("way", [duck, caught, threaded, spelled, typed, copied])
+def test_who_goes_by_what_no_array_notices_is_asked_on_every_market(way: Any) -> None:
+    kind = type("Sly", (Told,), {"signals": way})
+    assert alike([(k, kind(window=k + 3)) for k in range(4)], 20)._joint is None
+
+
+def straight(self: Told, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+    line, slow = ema(panel.close, window=self.window), sma(panel.raw.close, self.window)
+    bands = indicators.bollinger(panel.close, 5, width=TIMES)
+    up = np.where((abs(line - slow) > 0) & ~(bands.upper <= line), -1.0, 1.0)
+    return {"up": Signal(np.where(np.isnan(line), np.nan, up), 0.5), "down": Signal(-up)}
+
+
+def branches(self: Told, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+    return {"up": Signal(np.sign(panel.close) if self.window > 3 else np.sign(panel.open))}
+
+
+def remembers(self: Told, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+    return {"up": Signal(np.sign(AVERAGES.setdefault(self.window, sma(panel.close, 3))))}
+
+
+def indexes(self: Told, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+    return {"up": Signal(np.sign(panel.close - panel.close[0]))}
+
+
+def counts(self: Told, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+    return {"up": Signal(np.sign(panel.close * len(panel.symbols)))}
+
+
+def asks_opinions(self: Told, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+    return {"up": opinions.get("mood") or Signal(np.sign(panel.close))}
+
+
+@pytest.mark.parametrize(
+    "way", [branches, remembers, indexes, counts, asks_opinions, duck, caught, threaded, spelled, typed]
+)
+def test_only_one_expression_after_another_of_what_cannot_look_is_a_formula(way: Any) -> None:
+    arrays = {"close", "open", "high", "low", "volume", "returns"}
+    assert is_formula(type("Straight", (Told,), {"signals": straight})(), arrays)
+    assert not is_formula(type("Crooked", (Told,), {"signals": way})(), arrays)
+
+
+def test_a_straight_one_of_everything_that_is_allowed_comes_to_the_same() -> None:
+    kind = type("Straight", (Told,), {"signals": straight})
+    assert alike([(k, kind(window=k + 2)) for k in range(5)], 3)._joint is not None
 
 
 class Alone(Strategy):

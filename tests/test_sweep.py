@@ -171,6 +171,99 @@ def test_an_interrupted_sweep_keeps_what_is_done() -> None:
     assert all(sweep.done[number] == metrics for number, metrics in kept.items())
 
 
+class Silent(Strategy):
+    """Not sure of anything, but for its first combination."""
+
+    sure: bool = param(True)
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        line = sma(panel.close, 3)
+        away = np.where(np.isnan(line), np.nan, np.sign(line - panel.close))
+        return {"away": Signal(away, 1.0 if self.sure else float("nan")), "line": Signal(-away, 0.5)}
+
+
+class Frames(Strategy):
+    """Asks indicators of what is no array."""
+
+    window: int = param(3, 1, 50)
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        line = sma(np.asarray(sma(panel.raw.close.tolist(), self.window)), 2)  # type: ignore[arg-type]
+        return {"line": Signal(np.where(np.isnan(line), np.nan, np.sign(line - panel.close)))}
+
+
+class Endless(Strategy):
+    """An expression of more steps than Python can go down."""
+
+    window: int = param(3, 1, 5000)
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        total = panel.close * 0.0
+        for _ in range(self.window):
+            total = total + sma(panel.close, 2) * 0.01
+        return {"up": Signal(np.where(np.isnan(total), np.nan, np.sign(total - panel.close)))}
+
+
+KEPT: dict[Any, Any] = {}
+
+
+class Keeps(Strategy):
+    """Has a memory of its own."""
+
+    window: int = param(3, 1, 50)
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        line = KEPT.setdefault((panel.symbols, len(panel.sessions), self.window), sma(panel.close, self.window))
+        return {
+            "line": Signal(line * 0.0 + 1.0),
+            "kept": Signal(KEPT[panel.symbols, len(panel.sessions), self.window] * 0),
+        }
+
+
+@pytest.mark.parametrize(
+    ("kind", "params"),
+    [
+        (Silent, [{"sure": True}, {"sure": False}]),
+        (Frames, [{"window": 3}, {"window": 5}]),
+        (Endless, [{"window": 5}, {"window": 1200}, {"window": 6}]),
+        (Keeps, [{"window": 3}, {"window": 4}]),
+    ],
+)
+def test_odd_strategies_come_to_what_they_come_to_alone(kind: Any, params: list[dict[str, Any]]) -> None:
+    panel = random_market(5, sessions=80, symbols=4)
+    sweep = Sweep(Ground(panel, COSTS, 50_000.0))
+    strategies = [(k, kind(**values)) for k, values in enumerate(params)]
+    sweep.run(strategies, workers=2)
+    for number, strategy in strategies:
+        result = backtest(decide(strategy, panel), COSTS, 50_000.0)
+        assert sweep.done[number]["equity"] == result.simulation.equity[-1]
+
+
+class Monthly(Strategy):
+    """Out of range on days on which nothing is decided, but for its first combination."""
+
+    size: float = param(1.0, 0.0, 3.0)
+    rebalance = "monthly"
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        return {"up": Signal(np.where(panel.returns > 0.03, self.size, 0.5))}
+
+
+def test_a_signal_out_of_range_is_found_on_rows_too_that_do_not_decide() -> None:
+    sweep = Sweep(Ground(random_market(5, sessions=80, symbols=4), COSTS, 50_000.0))
+    with pytest.raises(ValueError, match=r"value 2 is outside \[-1, 1\]"):
+        sweep.run([(0, Monthly()), (1, Monthly(size=2.0))], workers=1)
+    assert list(sweep.done) == [0]
+
+
+def test_a_panel_of_any_layout_is_played_and_one_without_a_row_is_refused() -> None:
+    panel = random_market(0, 60, 6).only(["S01", "S03", "S04"])
+    assert not panel.raw.close.flags.c_contiguous
+    Ground(panel, COSTS, 10_000.0).replay(np.full(panel.shape, 0.2), 0.0)
+    with pytest.raises(ValueError, match="start is 60, and the panel has 60 rows"):
+        Ground(panel, COSTS, 10_000.0, start=60)
+
+
 # Deferred arrays ------------------------------------------------------------------------------------------------------
 
 OPERATIONS = {
