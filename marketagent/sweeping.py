@@ -292,7 +292,7 @@ def ground(home: Path, panel: Panel, terms: Terms, start: int) -> "Ground":
 
 def _compiled(home: Path) -> tuple[Any, Any, Any]:
     """The modules of the compiled simulation, which take a second to import, and several when they are new here."""
-    notice = Timer(_COMPILING_S, show.say, ["compiling the simulation; once on this machine, for about 20 s"])
+    notice = Timer(_COMPILING_S, show.say, ["compiling the simulation; once on this machine, for about 25 s"])
     notice.daemon = True
     notice.start()
     try:
