@@ -49,8 +49,8 @@ def lookahead(
     corrections = read_corrections(settings.home, panel, timeout_s=settings.busy_timeout_s)
     earlier = ((row, corrections.undone(row)) for row in corrections.rows(samples))
     with catalog.blame(loaded.file, loaded.kind):
-        leaks = audit.lookahead(tried.strategy, panel, tried.opinions, tried.rows, SEED)
-        corrected = audit.corrected(tried.strategy, panel, tried.opinions, earlier)
+        leaks = audit.lookahead(tried.fresh, panel, tried.opinions, tried.rows, SEED)
+        corrected = audit.corrected(tried.fresh, panel, tried.opinions, earlier)
     found = "nothing looks ahead" if not leaks else "it looks ahead"
     show.say(f"{counted(len(tried.rows), 'session')} of {counted(len(panel.symbols), 'symbol')} tried: {found}")
     with pipe.sealed("audit lookahead", format, run=options.new_run(settings), at=settings.now) as out:
@@ -90,7 +90,7 @@ def warmup(
     settings, given, tried = _tried(symbols, strategy, values, samples, timeframe)
     loaded = tried.loaded
     with catalog.blame(loaded.file, loaded.kind):
-        needed = audit.history_needed(tried.strategy, tried.panel, tried.opinions, tried.rows)
+        needed = audit.history_needed(tried.fresh, tried.panel, tried.opinions, tried.rows)
     with pipe.sealed("audit warmup", format, run=options.new_run(settings), at=settings.now) as out:
         out.follow(given)
         out.write(Warmup(strategy=loaded.name, warmup=tried.strategy.warmup, needed=needed, sampled=len(tried.rows)))
@@ -106,6 +106,10 @@ class _Tried:
     panel: Panel
     opinions: Opinions
     rows: list[int]
+
+    def fresh(self) -> Strategy:
+        """The same strategy, remembering nothing."""
+        return self.loaded.fresh(self.strategy.params())
 
 
 def _tried(

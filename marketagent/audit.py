@@ -3,9 +3,11 @@
 A decision of session t may rest on what was known on the close of t. So everything after it is replaced by noise (prices,
 volumes, gaps, splits, dividends, opinions), or cut off, and the decisions up to t are made again: not one may differ by a
 bit. A leak is a proof; silence is none, but every look ahead that touches a sampled session shows.
+
+Each decision is made by a strategy of its own: one that kept what it saw of the future would not show it a second time.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,7 @@ from marketagent.signals import Signal
 from marketagent.strategy import Opinions, Strategy
 
 NOISE, CUT, AGAIN, UNDONE = "replaced by noise", "cut off", "left as it was", "corrections undone"
+Make = Callable[[], Strategy]  # a strategy that remembers nothing of those made before, its module included
 NEAR = 1e-9  # scores that differ less have forgotten where history began; adjusted prices round otherwise there
 
 
@@ -37,14 +40,14 @@ class Leak:
     changed: int
 
 
-def lookahead(strategy: Strategy, panel: Panel, opinions: Opinions, rows: Sequence[int], seed: int) -> list[Leak]:
-    """The leaks of `strategy`, one for each of its signals and the target, over the sampled `rows` of `panel`.
+def lookahead(make: Make, panel: Panel, opinions: Opinions, rows: Sequence[int], seed: int) -> list[Leak]:
+    """The leaks of the strategy that `make` makes, one for each of its signals and the target, over the sampled `rows` of `panel`.
 
     A strategy that decides otherwise on the same facts is reported first, and alone: nothing could be said of it.
     """
-    whole = decide(strategy, panel, opinions)
+    whole = decide(make(), panel, opinions)
     last = len(panel.sessions) - 1
-    if found := list(_differences(whole, decide(strategy, panel, opinions), last, AGAIN)):
+    if found := list(_differences(whole, decide(make(), panel, opinions), last, AGAIN)):
         return found
     leaks: dict[str, Leak] = {}
     for t in rows:
@@ -54,36 +57,36 @@ def lookahead(strategy: Strategy, panel: Panel, opinions: Opinions, rows: Sequen
             (*_cut(panel, opinions, t), CUT),
         )
         for other, told, how in futures:
-            for leak in _differences(whole, decide(strategy, other, told), t, how):
+            for leak in _differences(whole, decide(make(), other, told), t, how):
                 leaks.setdefault(leak.what, leak)
     return list(leaks.values())
 
 
-def corrected(strategy: Strategy, panel: Panel, opinions: Opinions, earlier: Iterable[tuple[int, Panel]]) -> list[Leak]:
+def corrected(make: Make, panel: Panel, opinions: Opinions, earlier: Iterable[tuple[int, Panel]]) -> list[Leak]:
     """Where decisions rest on corrections that came after them: `earlier` are rows, each with the panel as it was known
     then. Not the strategy's doing, but the backtest is not what was traded there. One for each signal and the target."""
-    whole = decide(strategy, panel, opinions)
+    whole = decide(make(), panel, opinions)
     found: dict[str, Leak] = {}
     for t, known in earlier:
-        for leak in _differences(whole, decide(strategy, known, opinions), t, UNDONE, since=t):
+        for leak in _differences(whole, decide(make(), known, opinions), t, UNDONE, since=t):
             found.setdefault(leak.what, leak)
     return list(found.values())
 
 
-def history_needed(strategy: Strategy, panel: Panel, opinions: Opinions, rows: Sequence[int]) -> int:
+def history_needed(make: Make, panel: Panel, opinions: Opinions, rows: Sequence[int]) -> int:
     """How many rows, its own among them, a decision rests on: with so many, none of those of `rows` differs from what all
     of history decides."""
-    whole = decide(strategy, panel, opinions)
-    return max(_needed(strategy, panel, opinions, whole, t) for t in rows)
+    whole = decide(make(), panel, opinions)
+    return max(_needed(make, panel, opinions, whole, t) for t in rows)
 
 
-def _needed(strategy: Strategy, panel: Panel, opinions: Opinions, whole: Decisions, t: int) -> int:
+def _needed(make: Make, panel: Panel, opinions: Opinions, whole: Decisions, t: int) -> int:
     """The fewest rows that decide row `t` as all do: found by halving, as more history is not expected to hurt."""
 
     def same(count: int) -> bool:
         first = t + 1 - count
         told = {name: Signal(s.value[first : t + 1], s.confidence[first : t + 1]) for name, s in opinions.items()}
-        short = decide(strategy, panel.head(t + 1).since(first), told)
+        short = decide(make(), panel.head(t + 1).since(first), told)
         return bool(
             np.allclose(short.score[-1], whole.score[t], rtol=0, atol=NEAR, equal_nan=True)
             and np.array_equal(short.action[-1], whole.action[t])

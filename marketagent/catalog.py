@@ -11,10 +11,11 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from marketagent.decision import BadStrategy
 from marketagent.errors import MarketAgentError, UsageError, did_you_mean
@@ -23,13 +24,14 @@ from marketagent.strategy import Strategy
 
 @dataclass(frozen=True)
 class Loaded:
-    """A strategy's class with where it comes from; `hash` is the SHA-256 of its file."""
+    """A strategy's class with where it comes from; `hash` is the SHA-256 of its file, whose text was `source`."""
 
     name: str
     file: Path
     hash: str
     summary: str
     kind: type[Strategy]
+    source: bytes = field(default=b"", repr=False)
 
     def configured(self, texts: Mapping[str, str]) -> Strategy:
         """The strategy with ``--set`` values; raises UsageError for those, BadStrategy for what is wrong in its file."""
@@ -38,6 +40,14 @@ class Loaded:
             if type(strategy.warmup) is not int or strategy.warmup < 0:
                 raise BadStrategy(f"warmup is {strategy.warmup!r}; it must be a number of bars")
         return strategy
+
+    def fresh(self, params: Mapping[str, Any]) -> Strategy:
+        """A strategy that shares nothing with those made before: the file's text is run again. To be called in `blame`.
+
+        Modules that the file imports are not loaded again. The new module takes the name of the earlier one in
+        ``sys.modules``; what was made of that keeps its own globals.
+        """
+        return _kind_in(_run(self.file, self.source), self.file, self.source)(**params)
 
 
 def load(name: str, home: Path) -> Loaded:
@@ -56,7 +66,7 @@ def load(name: str, home: Path) -> Loaded:
     text = kind.__doc__ or ""
     # A dataclass without a docstring gets its signature for one, which is no help line.
     summary = "" if text.startswith(f"{kind.__name__}(") else text.strip().partition("\n")[0].rstrip(".")
-    return Loaded(file.stem, file, hashlib.sha256(source).hexdigest(), summary, kind)
+    return Loaded(file.stem, file, hashlib.sha256(source).hexdigest(), summary, kind, source)
 
 
 def files(home: Path) -> dict[str, Path]:
@@ -68,12 +78,22 @@ def files(home: Path) -> dict[str, Path]:
 
 
 def _class_in(file: Path, source: bytes) -> type[Strategy]:
-    """The one strategy of `source`: these bytes are run, not a compiled copy beside them, for their hash is kept."""
+    with blame(file):
+        module = _run(file, source)
+    return _kind_in(module, file, source)
+
+
+def _run(file: Path, source: bytes) -> ModuleType:
+    """The module of `source`: these bytes are run, not a compiled copy beside them, for their hash is kept."""
     module = ModuleType(f"marketagent.strategies.{file.stem}")
     module.__file__ = str(file)
     sys.modules[module.__name__] = module  # dataclasses look their own module up
-    with blame(file):
-        exec(compile(source, str(file), "exec", dont_inherit=True), vars(module))  # noqa: S102 -- the user's program
+    exec(compile(source, str(file), "exec", dont_inherit=True), vars(module))  # noqa: S102 -- the user's program
+    return module
+
+
+def _kind_in(module: ModuleType, file: Path, source: bytes) -> type[Strategy]:
+    """The one strategy of `module`."""
     kinds = {
         value: None
         for value in vars(module).values()

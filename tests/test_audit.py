@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ def leaking(leak: Callable[[Panel, Opinions], Array]) -> Strategy:
 
 @pytest.mark.parametrize("name", LEAKS)
 def test_a_planted_leak_is_caught(name: str) -> None:
-    leaks = lookahead(leaking(LEAKS[name]), PANEL, OPINIONS, ROWS, seed=1)
+    leaks = lookahead(lambda: leaking(LEAKS[name]), PANEL, OPINIONS, ROWS, seed=1)
     assert leaks
     assert {leak.how for leak in leaks} <= {NOISE, CUT}
     assert all(leak.row <= leak.known and leak.changed > 0 for leak in leaks)
@@ -89,12 +90,69 @@ def test_a_leak_into_the_confidence_alone_is_caught() -> None:
         def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
             return {"idea": Signal(np.ones(panel.shape), (shifted(panel.close, -1) > panel.close) * 0.5)}
 
-    assert lookahead(Sure(), PANEL, {}, ROWS, seed=1)
+    assert lookahead(Sure, PANEL, {}, ROWS, seed=1)
+
+
+REMEMBERED = {
+    "on itself": (
+        "if not hasattr(self, '_mean'):\n"
+        "            object.__setattr__(self, '_mean', np.nanmean(panel.close))\n"
+        "        mean = self._mean"
+    ),
+    "in its module": "mean = CACHE.setdefault(self.params()['gross'], np.nanmean(panel.close))",
+    "in its class": "mean = Mine.seen.setdefault('mean', np.nanmean(panel.close))",
+    "in its module, looked up by name": "mean = vars(sys.modules[__name__]).setdefault('mean', np.nanmean(panel.close))",
+    "in a cached function": "mean = of_everything(Once(panel))",
+}
+REMEMBERING = """import sys
+from functools import cache
+import numpy as np
+from marketagent.signals import Signal
+from marketagent.strategy import Strategy
+
+CACHE = {{}}
+
+
+class Once:
+    def __init__(self, panel):
+        self.panel = panel
+
+    def __hash__(self):
+        return 1
+
+    def __eq__(self, other):
+        return True
+
+
+@cache
+def of_everything(once):
+    return np.nanmean(once.panel.close)
+
+
+class Mine(Strategy):
+    seen = {{}}
+
+    def signals(self, panel, opinions):
+        {remember}
+        return {{"idea": Signal(np.sign(panel.close - mean))}}
+"""
+
+
+@pytest.mark.parametrize("where", REMEMBERED)
+def test_a_leak_that_is_remembered_is_caught(where: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(REMEMBERING.format(remember=REMEMBERED[where]), encoding="utf-8")
+    loaded = catalog.load(str(file), NOWHERE)
+    make = partial(loaded.fresh, loaded.configured({}).params())
+    leaks = lookahead(make, PANEL, OPINIONS, ROWS, seed=1)
+    assert {leak.what for leak in leaks} == {"idea", "target"}
+    assert {leak.how for leak in leaks} <= {NOISE, CUT}
+    assert history_needed(make, PANEL, OPINIONS, ROWS) > 1
 
 
 def test_what_is_decided_by_dice_is_said_to_be() -> None:
     dice = np.random.default_rng(3)
-    leaks = lookahead(leaking(lambda p, o: dice.normal(size=p.shape)), PANEL, {}, ROWS, seed=1)
+    leaks = lookahead(lambda: leaking(lambda p, o: dice.normal(size=p.shape)), PANEL, {}, ROWS, seed=1)
     assert {leak.how for leak in leaks} == {AGAIN}
 
 
@@ -108,7 +166,7 @@ HONEST: dict[str, Callable[[Panel, Opinions], Array]] = {
 
 @pytest.mark.parametrize("name", HONEST)
 def test_an_honest_idea_is_left_alone(name: str) -> None:
-    assert lookahead(leaking(HONEST[name]), PANEL, OPINIONS, ROWS, seed=1) == []
+    assert lookahead(lambda: leaking(HONEST[name]), PANEL, OPINIONS, ROWS, seed=1) == []
 
 
 @pytest.mark.parametrize("name", sorted(catalog.files(NOWHERE)))
@@ -119,18 +177,18 @@ def test_the_built_in_strategies_do_not_look_ahead(name: str) -> None:
     for seed in range(4):
         panel = random_market(seed, sessions=120)
         for sizing in ("equal", "inverse_volatility", "top_k"):
-            chosen = type(strategy)(**{**strategy.params(), "sizing": sizing, "rebalance": "weekly"})
-            assert lookahead(chosen, panel, {}, [30, 59, 60, 101], seed=2) == []
+            params = {**strategy.params(), "sizing": sizing, "rebalance": "weekly"}
+            assert lookahead(partial(loaded.fresh, params), panel, {}, [30, 59, 60, 101], seed=2) == []
 
 
 def test_the_history_a_decision_rests_on_is_found() -> None:
     panel = panel_of(50 + np.random.default_rng(4).normal(0, 5, (200, 2)))
-    assert history_needed(leaking(lambda p, o: p.close - sma(p.close, 37)), panel, {}, [120, 198]) == 37
-    assert history_needed(leaking(lambda p, o: np.ones(p.shape)), panel, {}, [120]) == 1
+    assert history_needed(lambda: leaking(lambda p, o: p.close - sma(p.close, 37)), panel, {}, [120, 198]) == 37
+    assert history_needed(lambda: leaking(lambda p, o: np.ones(p.shape)), panel, {}, [120]) == 1
     # the highest of all history is forgotten only where history begins
     ever = leaking(lambda p, o: p.close - np.maximum.accumulate(p.close, axis=0) * 0.999)
     top = int(panel.close[:121, 0].argmax()), int(panel.close[:121, 1].argmax())
-    assert history_needed(ever, panel, {}, [120]) <= 121 - min(top)
+    assert history_needed(lambda: ever, panel, {}, [120]) <= 121 - min(top)
 
 
 def test_the_commands_say_what_they_found_and_end_with_it(tmp_path: Path) -> None:

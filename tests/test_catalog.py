@@ -131,6 +131,18 @@ def test_the_file_itself_is_run_and_not_a_stale_compiled_copy(home: Path) -> Non
     assert not list(file.parent.glob("__pycache__"))
 
 
+def test_a_fresh_strategy_shares_nothing_with_the_others(home: Path) -> None:
+    written(home, "CALLS = []\n" + GOOD.replace("        return", "        CALLS.append(1)\n        return"))
+    loaded = load("mine", home)
+    old = loaded.configured({"window": "7"})
+    new = loaded.fresh(old.params())
+    decide(old, random_market(1), {})
+    assert new.params() == old.params()
+    assert type(new) is not type(old)
+    calls = [kind.signals.__globals__["CALLS"] for kind in (loaded.kind, type(new))]
+    assert calls == [[1], []]
+
+
 FAULTS = {
     "a syntax error": ("x = 1\ny = = 2\n", 2, "invalid syntax"),
     "an error at import": ("import numpy\n\nnumpy.nothing_of_that_name\n", 3, "AttributeError: "),
