@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +30,13 @@ class Loaded:
     hash: str
     summary: str
     kind: type[Strategy]
+    source: bytes = field(default=b"", repr=False)
+
+    def anew(self) -> "Loaded":
+        """The same of a module of its own, which remembers nothing; a built-in one, which never does, as it is."""
+        if str(self.file.parent) in import_module("marketagent.strategies").__path__:
+            return self
+        return replace(self, kind=_class_in(self.file, self.source))
 
     def configured(self, texts: Mapping[str, str]) -> Strategy:
         """The strategy with ``--set`` values; raises UsageError for those, BadStrategy for what is wrong in its file."""
@@ -56,7 +63,7 @@ def load(name: str, home: Path) -> Loaded:
     text = kind.__doc__ or ""
     # A dataclass without a docstring gets its signature for one, which is no help line.
     summary = "" if text.startswith(f"{kind.__name__}(") else text.strip().partition("\n")[0].rstrip(".")
-    return Loaded(file.stem, file, hashlib.sha256(source).hexdigest(), summary, kind)
+    return Loaded(file.stem, file, hashlib.sha256(source).hexdigest(), summary, kind, source)
 
 
 def files(home: Path) -> dict[str, Path]:
