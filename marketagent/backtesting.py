@@ -279,8 +279,9 @@ def _bests(job: Job, sweeps: Sequence[tuple[Sweep, Sweeping]]) -> list[Tried]:
 
 
 def _best(job: Job, sweep: Sweeping) -> Backtest:
-    ground, strategy = sweep.sweep.ground, sweep.plan.strategies.strategy(int(sweep.ranked[0]))
-    with blame(job.loaded.file, job.loaded.kind):
+    ground = sweep.sweep.ground
+    with blame(sweep.loaded.file, sweep.loaded.kind):
+        strategy = sweep.sweep.own(sweep.plan.strategies.strategy(int(sweep.ranked[0])))
         decisions = decide(strategy, ground.panel, sweep.sweep.opinions)
     return _traded(job, decisions, ground.start, sweep.against)
 

@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +33,16 @@ class Loaded:
     kind: type[Strategy]
     source: bytes = field(default=b"", repr=False)
 
+    def anew(self) -> "Loaded":
+        """The same of a module of its own, which remembers nothing; a built-in one, which never does, as it is.
+
+        Modules that the file imports are not loaded again. The new module takes the name of the earlier one in
+        ``sys.modules``; what was made of that keeps its own globals.
+        """
+        if str(self.file.parent) in import_module("marketagent.strategies").__path__:
+            return self
+        return replace(self, kind=_class_in(self.file, self.source))
+
     def configured(self, texts: Mapping[str, str]) -> Strategy:
         """The strategy with ``--set`` values; raises UsageError for those, BadStrategy for what is wrong in its file."""
         with blame(self.file, self.kind):
@@ -42,12 +52,8 @@ class Loaded:
         return strategy
 
     def fresh(self, params: Mapping[str, Any]) -> Strategy:
-        """A strategy that shares nothing with those made before: the file's text is run again. To be called in `blame`.
-
-        Modules that the file imports are not loaded again. The new module takes the name of the earlier one in
-        ``sys.modules``; what was made of that keeps its own globals.
-        """
-        return _kind_in(_run(self.file, self.source), self.file, self.source)(**params)
+        """A strategy that shares nothing with those made before, see ``anew``."""
+        return self.anew().kind(**params)
 
 
 def load(name: str, home: Path) -> Loaded:

@@ -5,7 +5,7 @@ trade twenty years. A part that is stored stays; so does what is done of the nex
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from math import prod
 from statistics import median
@@ -77,7 +77,9 @@ def tried(job: Job, run: str, strategy: Strategy, stops: Stops) -> Each:
     against = job.read_benchmark()
 
     def play(one: Alone, symbols: int | None) -> Played:
-        return backtesting.played(job, _run(run, one.panel), strategy, one.panel, one.opinions, against)
+        own = _anew(job)
+        mine = own.loaded.kind(**strategy.params())
+        return backtesting.played(own, _run(run, one.panel), mine, one.panel, one.opinions, against)
 
     with progress.bar("backtest") as tell:
         return _told(_through(job, stops, _size(job), partial(_one_by_one, play), partial(_kept, job), tell)).checked()
@@ -88,8 +90,9 @@ def walked(job: Job, run: str, axes: Sequence[Axis], asked: Asked, stops: Stops)
     against, plan = job.read_benchmark(), cache(partial(sweeping.planned, job.home, job.loaded, axes))
 
     def play(one: Alone, symbols: int | None) -> Played:
-        run_of = _run(run, one.panel)
-        return backtesting.refitted(job, run_of, axes, plan, asked, one.panel, one.opinions, against, symbols=symbols)
+        own, run_of = _anew(job), _run(run, one.panel)
+        its = plan if own.loaded is job.loaded else partial(sweeping.planned, job.home, own.loaded, axes)
+        return backtesting.refitted(own, run_of, axes, its, asked, one.panel, one.opinions, against, symbols=symbols)
 
     made = _told(_through(job, stops, _size(job), partial(_one_by_one, play), partial(_kept, job)))
     made.said += f"{'; ' if made.said else ''}all windows are kept: ma sql 'from folds'"
@@ -105,7 +108,7 @@ def swept(job: Job, run: str, axes: Sequence[Axis], top: int, stops: Stops) -> E
         ready = []
         for one in part:
             try:
-                ready.append(backtesting.prepared(job, axes, plan, one.panel, one.opinions, against))
+                ready.append(backtesting.prepared(_anew(job), axes, plan, one.panel, one.opinions, against))
             except NoData as error:
                 failed[one.symbol] = error
         yield from _worked(ready, stops, symbols)
@@ -274,6 +277,11 @@ def _on(panel: Panel, error: MarketAgentError) -> MarketAgentError:
     """`error` with the symbol that it came up on."""
     error.args = (f"{error} (on {panel.symbols[0]})",)
     return error
+
+
+def _anew(job: Job) -> Job:
+    """`job` with a strategy of its own, for what one remembers of a symbol is of no other."""
+    return replace(job, loaded=job.loaded.anew())
 
 
 def _run(run: str, panel: Panel) -> str:

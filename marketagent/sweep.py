@@ -93,13 +93,18 @@ def plan(kind: type[Strategy], axes: Sequence[Axis]) -> Plan:
 class Sweep:
     """The work on a plan; `done` fills up while ``run`` goes on, and stays what it is when that is interrupted.
 
-    `watch` gets the number and the equity (T - start,) of each combination, in the thread that has played it.
+    `watch` gets the number and the equity (T - start,) of each combination, in the thread that has played it. With `kind`
+    it is that class that decides, wherever combinations of another one are played along: what they remember stays theirs.
     """
 
     def __init__(
-        self, ground: Ground, opinions: Opinions | None = None, watch: Callable[[int, Array], None] | None = None
+        self,
+        ground: Ground,
+        opinions: Opinions | None = None,
+        watch: Callable[[int, Array], None] | None = None,
+        kind: type[Strategy] | None = None,
     ) -> None:
-        self._watch = watch
+        self._watch, self._kind = watch, kind
         self.ground = replace(ground, panel=ground.panel.locked())
         self.opinions = opinions or {}
         self._table = Table(FIGURES)
@@ -163,6 +168,11 @@ class Sweep:
     def _own(self) -> Grounds:
         return Grounds([self.ground])
 
+    def own(self, strategy: Strategy) -> Strategy:
+        """`strategy` as it decides here."""
+        kind = self._kind
+        return strategy if kind is None or type(strategy) is kind else kind(**strategy.params())
+
     def metrics(self, strategy: Strategy) -> Metrics:
         """One combination, played; raises what its ``decide`` raises."""
         return played(self._alone(strategy)[1][0])
@@ -193,7 +203,7 @@ class Sweep:
         found = []
         for each in (self, *beside):
             with self._noting(number, each):
-                found.append(each._alone(strategy))
+                found.append(each._alone(each.own(strategy)))
         return np.concatenate([equity for equity, _ in found]), np.concatenate([figures for _, figures in found])
 
     def _settle(self, number: int, strategy: Strategy, beside: "Sequence[Sweep]") -> None:
@@ -208,8 +218,9 @@ class Sweep:
             each._table, each.done = table, Outcomes(table, g)
             panel = each.ground.panel
             with self._noting(number, each):
-                plain = signals_of(strategy, panel, each.opinions)
-            if not _agree(plain, partial(each._signals, strategy, each._memo), panel.shape):
+                mine = each.own(strategy)
+                plain = signals_of(mine, panel, each.opinions)
+            if not _agree(plain, partial(each._signals, mine, each._memo), panel.shape):
                 each._memo = each._memo.plain()
             fits = fits and _agree(plain, partial(joint.signals, strategy), panel.shape, joint.on(g))
         self._joint = joint if fits else None

@@ -280,7 +280,8 @@ def prepared(
             against.symbol,
             np.add.reduceat(benchmark_returns(against.close_on(panel), start), tally.edges[:-1]),
         )
-    return Sweeping(loaded, axes, view, plan, sweeps.Sweep(played_on, opinions, tally.watch), tally, compared, against)
+    sweep = sweeps.Sweep(played_on, opinions, tally.watch, loaded.kind)
+    return Sweeping(loaded, axes, view, plan, sweep, tally, compared, against)
 
 
 def ground(home: Path, panel: Panel, terms: Terms, start: int) -> "Ground":

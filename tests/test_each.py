@@ -104,6 +104,30 @@ def test_the_records_are_those_of_the_commands_one_by_one(
     assert {one["symbol"] for one in single} == {None}
 
 
+@pytest.mark.parametrize("words", [[], ["--set", "turn=1:6"]], ids=["run", "sweep"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        'hasattr(self, "_k") or object.__setattr__(self, "_k", panel.symbols[0]); on = self._k == panel.symbols[0]',
+        'on = SEEN.setdefault("first", panel.symbols[0]) == panel.symbols[0]',
+    ],
+    ids=["object", "module"],
+)
+def test_what_a_strategy_remembers_of_one_symbol_is_of_no_other(
+    home: Path, tmp_path: Path, monkeypatch: Any, capfd: Any, words: list[str], body: str
+) -> None:
+    text = MINE.format(body=body).replace("np.ones(panel.shape)", "np.full(panel.shape, 1.0 if on else -1.0)")
+    mine = write(tmp_path / "remembers.py", text.replace("class Mine", "SEEN = {}\n\nclass Mine"))
+    words = ["-s", str(mine), *words]
+    both = lines(here(home, monkeypatch, capfd, "backtest", "AAPL", "BBB", *words, "--each"))[1:-1]
+    single = [
+        record
+        for name in ("AAPL", "BBB")
+        for record in lines(here(home, monkeypatch, capfd, "backtest", name, *words))[1:-1]
+    ]
+    assert [plain(record) for record in both] == [plain(record) for record in single]
+
+
 @pytest.mark.parametrize("words", [CROSS, GRID, [*GRID, "--walk-forward", "60d/20d"]], ids=["run", "sweep", "walk"])
 def test_the_store_has_the_same_rows_for_each(home: Path, monkeypatch: Any, capfd: Any, words: list[str]) -> None:
     tables = {
