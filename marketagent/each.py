@@ -55,20 +55,26 @@ _Play = Callable[[Sequence[Alone], int | None, _Failed], Iterator[_Done]]
 
 @dataclass
 class Each:
-    """What came of the symbols: `records` in their order, the reason of each that `failed`, what is `said` of all, and what
-    has `ended` it too early, if anything."""
+    """What came of the `asked` symbols: `records` in their order, the reason of each that `failed`, what is `said` of all,
+    and what has `ended` it too early, if anything."""
 
+    asked: int = 0
     records: list[Record] = field(default_factory=list)
     failed: _Failed = field(default_factory=dict)
     said: str = ""
     ended: BaseException | None = None
 
     def checked(self) -> "Each":
-        """Raises what has ended it where nothing can be printed: nothing is done, or what is left running prints, too."""
+        """Raises what has ended it where nothing can be printed: nothing is done, or what is left running prints, too; and
+        NoData where every symbol failed."""
         if self.ended is not None and (abandoned() or not self.records):
             if self.records:
                 show.say(self.said)
             raise self.ended
+        if not self.records and self.failed:
+            symbol, reason = next(iter(self.failed.items()))
+            more = f" (and {counted(len(self.failed) - 1, 'more symbol')} failed)" if len(self.failed) > 1 else ""
+            raise NoData(f"{symbol}: {reason}{more}")
         return self
 
 
@@ -104,14 +110,11 @@ def swept(job: Job, run: str, axes: Sequence[Axis], top: int, stops: Stops) -> E
     job.check_sweep()
     against, plan = job.read_benchmark(), sweeping.planned(job.home, job.loaded, axes)
 
+    def prepare(one: Alone) -> Sweeping:
+        return backtesting.prepared(_anew(job), axes, plan, one.panel, one.opinions, against)
+
     def play(part: Sequence[Alone], symbols: int | None, failed: _Failed) -> Iterator[Sweeping]:
-        ready = []
-        for one in part:
-            try:
-                ready.append(backtesting.prepared(_anew(job), axes, plan, one.panel, one.opinions, against))
-            except NoData as error:
-                failed[one.symbol] = error
-        yield from _worked(ready, stops, symbols)
+        yield from _worked(part, prepare, stops, symbols, failed)
 
     def keep(done: Sequence[Sweeping]) -> Iterator[Record]:
         runs = [(_run(run, sweep.sweep.ground.panel), sweep) for sweep in done]
@@ -122,9 +125,13 @@ def swept(job: Job, run: str, axes: Sequence[Axis], top: int, stops: Stops) -> E
     size = min(_size(job), max(_CELLS // _BLOCKS // prod(len(axis.values) for axis in axes), 1))
     made = _through(job, stops, size, play, keep)
     sheets = [record for record in made.records if isinstance(record, Sweep)]
-    where = f"on {counted(len(sheets), 'symbol')}"
-    where += f", {len(plan.strategies):,} on each" if len(sheets) > 1 else ""
-    made.said = sweeping.summary(sum(sheet.done for sheet in sheets), plan, where, len(sheets))
+    where = (
+        f"on {len(sheets):,} of {counted(made.asked, 'symbol')}"
+        if len(sheets) < made.asked
+        else (f"on {counted(len(sheets), 'symbol')}")
+    )
+    where += f", {len(plan.strategies):,} on each" if made.asked > 1 else ""
+    made.said = sweeping.summary(sum(sheet.done for sheet in sheets), plan, where, made.asked)
     return made.checked()
 
 
@@ -141,8 +148,9 @@ def _through(
 
     The `stops` are held while something is kept, and at the end.
     """
-    each, names = Each(), _stored(job)
-    each.failed |= _missing(job, set(job.symbols or ()) - set(names))
+    names = _stored(job)
+    each = Each(failed=_missing(job, set(job.symbols or ()) - set(names)))
+    each.asked = len(names) + len(each.failed)
     for k in range(0, len(names), size):
         done: list[_Done] = []
         plays = _plays(job, names[k : k + size], play, None if k else len(names), each.failed)
@@ -203,22 +211,59 @@ def _one_by_one(
         except NoData as error:
             failed[one.symbol] = error
         except BadStrategy as error:
-            raise _on(one.panel, error)  # noqa: B904 -- it is the same one
+            if symbols is not None:  # the first one that is tried: it is the strategy's fault, not the symbol's
+                raise _on(one.panel, error)  # noqa: B904 -- it is the same one
+            failed[one.symbol] = error
         else:
             symbols = None
             yield made
 
 
-def _worked(ready: Sequence[Sweeping], stops: Stops, symbols: int | None) -> Iterator[Sweeping]:
-    """Those of the sweeps of which something is done; then raises what has ended them too early."""
-    try:
-        ended = sweeping.work_all(ready, stops, symbols=symbols)
-    except MarketAgentError as error:
-        ended = error
-    yield from (sweep for sweep in ready if sweep.sweep.done)
-    wrong = [sweep for sweep in ready if sweep.sweep.failed is not None]
+def _worked(
+    part: Sequence[Alone], prepare: Callable[[Alone], Sweeping], stops: Stops, symbols: int | None, failed: _Failed
+) -> Iterator[Sweeping]:
+    """The sweeps of which something is done; then raises what has ended them too early.
+
+    A symbol on which the strategy fails keeps what is done, and the others are played again without it. If it is the first
+    one and nothing is done, it is the strategy's fault, and ends all.
+    """
+    left, done = list(part), dict[str, Sweeping]()
+    ended: BaseException | None = None
+    while left and ended is None:
+        ready = _ready(left, prepare, failed)
+        ended = _ended(ready, stops, symbols)
+        wrong = next((sweep for sweep in ready if sweep.sweep.failed is not None), None)
+        if wrong is None or not isinstance(ended, MarketAgentError):
+            done |= {symbol: sweep for sweep in ready for symbol in sweep.sweep.ground.panel.symbols}
+            break
+        [symbol] = wrong.sweep.ground.panel.symbols
+        if symbols is not None and wrong is ready[0] and not wrong.sweep.done:
+            ended = _on(wrong.sweep.ground.panel, ended)
+            break
+        failed[symbol], done[symbol], ended = ended, wrong, None
+        left = [one for one in left if one.symbol != symbol]
+        symbols = None
+    yield from (done[one.symbol] for one in part if one.symbol in done and done[one.symbol].sweep.done)
     if ended is not None:
-        raise _on(wrong[0].sweep.ground.panel, ended) if wrong and isinstance(ended, MarketAgentError) else ended
+        raise ended
+
+
+def _ready(part: Sequence[Alone], prepare: Callable[[Alone], Sweeping], failed: _Failed) -> list[Sweeping]:
+    ready = []
+    for one in part:
+        try:
+            ready.append(prepare(one))
+        except NoData as error:
+            failed[one.symbol] = error
+    return ready
+
+
+def _ended(ready: Sequence[Sweeping], stops: Stops, symbols: int | None) -> BaseException | None:
+    try:
+        stops.listen()
+        return sweeping.work_all(ready, stops, symbols=symbols)
+    except (KeyboardInterrupt, Terminated, MarketAgentError) as error:  # raised again once what is done is kept
+        return error
 
 
 def _kept(job: Job, done: Sequence[Played]) -> Iterator[Record]:
@@ -259,7 +304,10 @@ def _missing(job: Job, names: set[str]) -> _Failed:
 def _told(made: Each) -> Each:
     """Say of many runs how they did in the middle, and what the best of so many would come to without skill."""
     runs = [record for record in made.records if isinstance(record, Backtest)]
+    untried = made.asked - len(runs) - len(made.failed)
+    rest = f"{counted(untried, 'more symbol')} {'was' if untried == 1 else 'were'} not tried" if untried else ""
     if len(runs) < 2:
+        made.said = rest
         return made
     gained = sum(run.equity > run.cash for run in runs)
     made.said = f"{gained:,} of {counted(len(runs), 'symbol')} gained"
@@ -270,6 +318,7 @@ def _told(made: Each) -> Each:
     if sharpes:
         made.said += f", the middle sharpe is {cell('sharpe', median(sharpes))}"
         made.said += f"; by luck alone the best of them would have {cell('sharpe', luck.hurdle(sharpes))}"
+    made.said += f"; {rest}" if rest else ""
     return made
 
 

@@ -211,36 +211,52 @@ def test_where_nothing_is_stored_of_any_it_says_so(home: Path, monkeypatch: Any,
     assert done.stderr == "ma: no bars are stored of YYY, ZZZ; run: ma fetch YYY ZZZ\n"
 
 
-def test_a_strategy_that_fails_on_one_is_told_with_its_symbol_and_what_is_done_before_is_kept(
+def test_a_strategy_that_fails_on_one_symbol_is_told_of_it_and_the_others_are_done(
     home: Path, tmp_path: Path, monkeypatch: Any, capfd: Any
 ) -> None:
     mine = write(tmp_path / "wrong.py", MINE.format(body='1 // ("BBB" not in panel.symbols)'))
     words = ["backtest", "-s", mine, "--each"]
     done = here(home, monkeypatch, capfd, *words, "AAPL", "BBB", "CCC")
-    assert (done.returncode, lines(done)[-1]["status"]) == (1, "error")
-    assert {record["symbol"] for record in lines(done)[1:-1]} == {"AAPL"}
-    assert done.stderr.rstrip().endswith("(on BBB)")
-    assert "ZeroDivisionError" in done.stderr
-    assert stored(home, "SELECT symbols FROM backtests WHERE strategy = ?", mine.stem) == [(["AAPL"],)]
-    first = here(home, monkeypatch, capfd, *words, "BBB", "AAPL")
+    assert (done.returncode, lines(done)[-1]["status"]) == (3, "partial")
+    assert [record["symbol"] for record in lines(done)[1:-1]] == ["AAPL", "CCC"]
+    [failed] = lines(done)[-1]["failed"]
+    assert "BBB" in str(failed)
+    assert "ZeroDivisionError" in str(failed)
+    kept = stored(home, "SELECT symbols FROM backtests WHERE strategy = ? ORDER BY run", mine.stem)
+    assert kept == [(["AAPL"],), (["CCC"],)]
+    first = here(home, monkeypatch, capfd, *words, "BBB", "AAPL")  # as it may on all of them
     assert (first.returncode, first.stdout) == (1, "")
+    assert first.stderr.rstrip().endswith("(on BBB)")
 
 
-def test_a_sweep_whose_strategy_fails_on_one_symbol_keeps_the_combinations_before_on_all(
+def test_a_sweep_whose_strategy_fails_on_one_symbol_is_done_in_full_on_the_others(
     home: Path, tmp_path: Path, monkeypatch: Any, capfd: Any
 ) -> None:
     body = '1 // ("BBB" not in panel.symbols or self.turn < 40)'
     mine = write(tmp_path / "wrong_later.py", MINE.format(body=body))
-    done = here(home, monkeypatch, capfd, "backtest", "-s", mine, "--each", "--set", "turn=1:60", "--top", "1")
-    assert (done.returncode, lines(done)[-1]["status"]) == (1, "error")
-    assert done.stderr.rstrip().endswith("(with turn=40) (on BBB)")
-    sheets = [record for record in lines(done) if record["kind"] == "sweep"]
-    assert [sheet["symbol"] for sheet in sheets] == ["AAPL", "BBB", "CCC"]
-    assert {sheet["done"] for sheet in sheets} <= {39, 40}
-    assert len({sheet["done"] for sheet in sheets}) == 1
-    none = here(home, monkeypatch, capfd, "backtest", "-s", mine, "--each", "--set", "turn=40,41")
-    assert (none.returncode, none.stdout) == (1, "")
-    assert none.stderr.rstrip().endswith("(on BBB)")
+    words = ["backtest", "-s", mine, "--each", "--top", "1"]
+    done = here(home, monkeypatch, capfd, *words, "--set", "turn=1:60")
+    assert (done.returncode, lines(done)[-1]["status"]) == (3, "partial")
+    sheets = {record["symbol"]: record["done"] for record in lines(done) if record["kind"] == "sweep"}
+    assert list(sheets) == ["AAPL", "BBB", "CCC"]
+    assert (sheets["AAPL"], sheets["CCC"]) == (60, 60)
+    assert sheets["BBB"] in (39, 40)
+    assert "(with turn=40)" in str(lines(done)[-1]["failed"])
+    assert f"{120 + sheets['BBB']} of 180 combinations tried on 3 symbols" in done.stderr
+    none = here(home, monkeypatch, capfd, *words, "--set", "turn=40,41")
+    assert [record["symbol"] for record in lines(none) if record["kind"] == "sweep"] == ["AAPL", "CCC"]
+    assert "4 of 6 combinations tried on 2 of 3 symbols, 2 on each" in none.stderr
+    first = here(home, monkeypatch, capfd, *words, "BBB", "AAPL", "--set", "turn=40,41")
+    assert (first.returncode, first.stdout) == (1, "")
+    assert first.stderr.rstrip().endswith("(on BBB)")
+
+
+def test_where_every_symbol_fails_it_is_an_error(home: Path, monkeypatch: Any, capfd: Any) -> None:
+    for words in (CROSS, GRID):
+        done = here(home, monkeypatch, capfd, "backtest", *words, "--each", "--from", "2100-01-01")
+        assert (done.returncode, done.stdout) == (66, "")
+        assert "(and 2 more symbols failed)" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
