@@ -14,7 +14,7 @@ def run(format: options.Format = "auto") -> int:
     Example: MA_HOME=~/market ma init
     """
     settings = Settings.load()
-    made = setup.ready(settings.home, settings.now, timeout_s=settings.busy_timeout_s)
+    made = setup.ready(settings.home, settings.now, timeout_s=settings.busy_timeout_s, again=True)
     if not made:
         show.say(f"{settings.home} is complete; nothing to do")
     with pipe.sealed("init", format, run=options.new_run(settings), at=settings.now) as out:

@@ -14,6 +14,7 @@ from marketagent import home as homes
 from marketagent import journal
 from marketagent.errors import BadConfig, BadData, DiskError, MarketAgentError, NoData, NotPermitted
 from marketagent.init import init
+from marketagent.setup import ready
 from marketagent.store import database
 
 NOW = datetime(2026, 11, 20, 21, 5, tzinfo=UTC)
@@ -52,6 +53,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from marketagent.init import init
+from marketagent.setup import ready
 sys.stdin.readline()
 print(*init(Path(sys.argv[1]), datetime.now(UTC)))
 """
@@ -105,6 +107,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from marketagent import home as homes
 from marketagent.init import init
+from marketagent.setup import ready
 from marketagent.errors import NotPermitted
 home = Path(sys.argv[1], "home")
 if os.geteuid() == 0:
@@ -141,16 +144,22 @@ def test_a_newer_or_damaged_marker_is_refused(home):
         assert marker.read_text() == text
 
 
+@pytest.mark.filterwarnings("ignore::Warning")  # pandas warns the library that knows the calendar
 def test_a_lost_database_is_not_replaced_by_an_empty_one(home):
     init(home, NOW)
     path = home / "opinions.duckdb"
     with database.opened(path, write=True) as connection:
         connection.execute("INSERT INTO signals VALUES ('a', 'B', '2026-11-20', 0, 1, '2026-11-20', 'c', false)")
     path.unlink()
-    with pytest.raises(BadData, match=rf"gone; restore it, or give it up with: rm {path}\.gen$"):
+    with pytest.raises(BadData, match=rf"gone; restore it, or give it up with: rm {path}\.gen; then: ma init$"):
         init(home, NOW)
     Path(f"{path}.gen").unlink()
-    assert init(home, NOW) == ["opinions.duckdb"]
+    assert ready(home, NOW, timeout_s=5.0) == ["calendar"]  # what any command may ask for does not make it again,
+    with pytest.raises(NoData, match="ma init"), database.opened(path):
+        pass
+    assert ready(home, NOW, timeout_s=5.0, again=True) == ["opinions.duckdb"]  # and ma init does
+    with database.opened(path):
+        pass
 
 
 MOUNTS = """\

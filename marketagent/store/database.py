@@ -125,7 +125,9 @@ def _refuse_lost(path: Path) -> None:
     left = [file for file in (generation_file(path), _log(path)) if file.exists()]
     if left:
         rest = " ".join(str(file) for file in left)
-        raise BadData(f"{path} was written before and is gone; restore it, or give it up with: rm {rest}")
+        raise BadData(
+            f"{path} was written before and is gone; restore it, or give it up with: rm {rest}; then: ma init"
+        )
 
 
 def _log(path: Path) -> Path:
