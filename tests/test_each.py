@@ -232,7 +232,7 @@ def test_a_strategy_that_fails_on_one_symbol_is_told_of_it_and_the_others_are_do
 def test_a_sweep_whose_strategy_fails_on_one_symbol_is_done_in_full_on_the_others(
     home: Path, tmp_path: Path, monkeypatch: Any, capfd: Any
 ) -> None:
-    body = '1 // ("BBB" not in panel.symbols or self.turn < 40)'
+    body = '1 // ("BBB" not in panel.symbols or self.turn != 40)'
     mine = write(tmp_path / "wrong_later.py", MINE.format(body=body))
     words = ["backtest", "-s", mine, "--each", "--top", "1"]
     done = here(home, monkeypatch, capfd, *words, "--set", "turn=1:60")
@@ -240,7 +240,7 @@ def test_a_sweep_whose_strategy_fails_on_one_symbol_is_done_in_full_on_the_other
     sheets = {record["symbol"]: record["done"] for record in lines(done) if record["kind"] == "sweep"}
     assert list(sheets) == ["AAPL", "BBB", "CCC"]
     assert (sheets["AAPL"], sheets["CCC"]) == (60, 60)
-    assert sheets["BBB"] in (39, 40)
+    assert 39 <= sheets["BBB"] < 60  # another core may have been at a later one
     assert "(with turn=40)" in str(lines(done)[-1]["failed"])
     assert f"{120 + sheets['BBB']} of 180 combinations tried on 3 symbols" in done.stderr
     none = here(home, monkeypatch, capfd, *words, "--set", "turn=40,41")
