@@ -1,7 +1,7 @@
 """Our side, started by the Python of the project: the same works, on the same arrays.
 
 ``one_asset`` is what ``ma backtest`` computes on a panel: decisions, simulation, metrics and the break-even cost, which
-is a dozen more simulations. ``one_asset_kernel`` is the same decisions, simulation and metrics as a sweep does them.
+is one to three more simulations. ``one_asset_kernel`` is the same decisions, simulation and metrics as a sweep does them.
 """
 
 import os
