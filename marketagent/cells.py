@@ -2,20 +2,23 @@
 
 NumPy runs one operation over a whole array before the next one begins, and moves the array through the memory each
 time. Here all operations run over a few hundred cells, which stay in the nearest cache, and then over the next ones.
-Nothing is compiled for a program: it is data, a row an operation: (operation, register out, operands).
+A program is data, a row an operation: (operation, register out, operands). Of one that is run much there is machine code
+beside it (see ``machine``), which writes the registers that are asked for and no others.
 """
 
 import numpy as np
 
-from marketagent.compiled import Array, Whole, cells_at, compiled, inlined
+from marketagent.compiled import Array, Whole, call_at, cells_at, compiled, inlined
 from marketagent.deferred import ABS, ADD, DIV, EQ, FINITE, ISNAN, LE, LT, MAX, MIN, MUL, NOT, SIGN, SQRT, SUB, WHERE
 
 BLOCK = 512  # cells; a dozen registers of them stay in the nearest cache
 
 
 @compiled
-def compute(codes: Whole, leaves: Whole, constants: Array, room: Array, outputs: Whole, cells: int) -> None:
-    """Run the program `codes` (K, 5) over arrays of so many `cells` each.
+def compute(
+    machine: int, codes: Whole, leaves: Whole, constants: Array, room: Array, outputs: Whole, cells: int
+) -> None:
+    """Run the program `codes` (K, 5) over arrays of so many `cells` each; `machine` is the address of its machine code, or 0.
 
     `leaves` are the addresses of what it reads, `outputs` (M, 2) registers and the addresses they are written to;
     `constants` (C, 2) are registers and what they hold throughout. `room` has a BLOCK for each register.
@@ -24,7 +27,7 @@ def compute(codes: Whole, leaves: Whole, constants: Array, room: Array, outputs:
     hold(constants, held, BLOCK)
     for first in range(0, cells, BLOCK):
         count = min(BLOCK, cells - first)
-        run_block(codes, leaves, held, BLOCK, first, count)
+        run_block(machine, codes, leaves, held, BLOCK, first, count)
         for k in range(len(outputs)):
             made = cells_at(place_of(outputs[k, 0], leaves, held, BLOCK, first), 0, count)
             cells_at(outputs[k, 1], first, count)[:] = made
@@ -52,8 +55,16 @@ def _operand(operand: int, leaves: Whole, held: int, room: int, first: int, coun
 
 
 @inlined
-def run_block(codes: Whole, leaves: Whole, held: int, room: int, first: int, count: int) -> None:
+def run_block(machine: int, codes: Whole, leaves: Whole, held: int, room: int, first: int, count: int) -> None:
     """Every step of the program over `count` cells from cell `first` on; registers have room for so many cells or more."""
+    if machine:
+        call_at(machine, leaves.ctypes.data, held, room, first, count)
+    else:
+        _interpret(codes, leaves, held, room, first, count)
+
+
+@compiled
+def _interpret(codes: Whole, leaves: Whole, held: int, room: int, first: int, count: int) -> None:
     for k in range(len(codes)):
         op, out = codes[k, 0], _operand(codes[k, 1], leaves, held, room, first, count)
         a = _operand(codes[k, 2], leaves, held, room, first, count)

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
 import numpy as np
+from llvmlite import ir
 from numba import carray, njit, types  # type: ignore[attr-defined]  # numba's types leave some of it out
 from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
@@ -90,7 +91,18 @@ def _to_pointer(typing: Any, address: Any) -> Any:
     return types.voidptr(address), made
 
 
+def _to_call(typing: Any, address: Any, a: Any, b: Any, c: Any, d: Any, e: Any) -> Any:
+    def made(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        whole = ir.IntType(64)
+        function = ir.FunctionType(ir.VoidType(), [whole] * 5).as_pointer()
+        builder.call(builder.inttoptr(arguments[0], function), arguments[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), made
+
+
 _pointer: Any = intrinsic(_to_pointer)  # an address as a pointer, which numba has no name for
+call_at: Any = intrinsic(_to_call)  # the machine code at an address, with five whole numbers
 
 
 @compiled

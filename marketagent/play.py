@@ -24,12 +24,12 @@ def cells_for(width: int, registers: int) -> int:
 
 @compiled
 def play(
-    codes: Whole, leaves: Whole, constants: Array, parts: Whole, sure: Array, weights: Array, rule: Array, due: Whole,
+    machine: int, codes: Whole, leaves: Whole, constants: Array, parts: Whole, sure: Array, weights: Array, rule: Array, due: Whole,
     facts: Whole, band: float, bill: Array, terms: Array, room: Array, equity: Array, figures: Array,
 ) -> int:  # fmt: skip
     """Decide and trade one combination on each of several markets, whose `facts` are (G, ...).
 
-    `codes`, `leaves` (G, L) and `constants` are the program of the signals, see ``cells``; `parts` (S, 2) say where in it
+    `machine`, `codes`, `leaves` (G, L) and `constants` are the program of the signals, see ``cells``; `parts` (S, 2) say where in it
     the value and the confidence of each are, `sure` (S,) a confidence that is the same everywhere, `weights` (S,) what each
     counts, `rule` what ``weighing`` goes by. `due` (G, 2) are the address and the number of the rows that decide. Into
     `equity` goes that of one market after the other, each (T,), from its row START on; into `figures` (G, ...) the metrics,
@@ -40,23 +40,14 @@ def play(
         length, width = facts[g, LENGTH], facts[g, WIDTH]
         account, path = book(room.ctypes.data, terms[START_CASH], width), equity[first : first + length]
         rows, sheets = numbers_at(due[g, 0], 0, due[g, 1]), room.ctypes.data + 8 * room_for(width)
-        if not _decide_and_trade(
-            codes,
-            leaves[g],
-            constants,
-            parts,
-            sure,
-            weights,
-            rule,
-            rows,
-            facts[g],
-            band,
-            bill,
-            terms,
-            sheets,
-            account,
-            path,
+        if len(rows) < length and not _keeps_range(
+            machine, codes, leaves[g], constants, parts, sheets, length * width, max(BLOCK, width)
         ):
+            return g
+        if not _decide_and_trade(
+            machine, codes, leaves[g], constants, parts, sure, weights, rule, rows, facts[g], band, bill, terms, sheets,
+            account, path,
+        ):  # fmt: skip
             return g
         measure(path[facts[g, START] :], terms, account.account, figures[g])
         first += length
@@ -65,14 +56,14 @@ def play(
 
 @compiled
 def _keeps_range(
-    codes: Whole, leaves: Whole, constants: Array, parts: Whole, sheets: int, cells: int, room: int
+    machine: int, codes: Whole, leaves: Whole, constants: Array, parts: Whole, sheets: int, cells: int, room: int
 ) -> bool:
     """Whether the signals are within [-1, 1], their confidences within [0, 1], also on the rows that do not decide."""
     held, beyond = sheets + 8 * (1 + SHEETS) * room, 0
     hold(constants, held, room)
     for first in range(0, cells if len(codes) else 0, room):
         count = min(room, cells - first)
-        run_block(codes, leaves, held, room, first, count)
+        run_block(machine, codes, leaves, held, room, first, count)
         for k in range(len(parts)):
             for which in range(2):
                 if parts[k, which] != SURE:
@@ -84,8 +75,8 @@ def _keeps_range(
 
 @compiled
 def _decide_and_trade(
-    codes: Whole, leaves: Whole, constants: Array, parts: Whole, sure: Array, weights: Array, rule: Array, due: Whole,
-    facts: Whole, band: float, bill: Array, terms: Array, sheets: int, account: Book, equity: Array,
+    machine: int, codes: Whole, leaves: Whole, constants: Array, parts: Whole, sure: Array, weights: Array, rule: Array,
+    due: Whole, facts: Whole, band: float, bill: Array, terms: Array, sheets: int, account: Book, equity: Array,
 ) -> bool:  # fmt: skip
     """Of one market; `sheets` is the address of the room beside the book. False if a signal leaves its range."""
     length, width, t = facts[LENGTH], facts[WIDTH], facts[START]
@@ -101,7 +92,7 @@ def _decide_and_trade(
             rows -= 1
         turn += rows
         if decides:
-            run_block(codes, leaves, held, most * width, first * width, rows * width)
+            run_block(machine, codes, leaves, held, most * width, first * width, rows * width)
             for k in range(len(parts)):
                 spots[k, 0] = place_of(parts[k, 0], leaves, held, most * width, first * width)
                 alike = parts[k, 1] == SURE

@@ -1,6 +1,6 @@
 """From deferred arrays to a program over registers, and the program run: see ``deferred`` and ``cells``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from marketagent.cells import BLOCK, compute
 from marketagent.compiled import address
 from marketagent.deferred import Array, Deferred
+from marketagent.machine import Form
 
 Read = Callable[
     [Sequence[Deferred | Array]], Sequence[Array]
@@ -36,6 +37,12 @@ class Program:
     def codes(self) -> NDArray[np.int64]:
         """(K, 5): operations, as ``cells`` reads them."""
         return np.array(self._codes, dtype=np.int64).reshape(-1, 5)
+
+    def form(self, places: Iterable[int]) -> Form:
+        """Its form, with what is at these `places` asked for."""
+        held = tuple([register for register, _ in self._constants])
+        outputs = {place for place in places if place >= 0} - set(held)
+        return Form(tuple(self._codes), held, tuple(sorted(outputs)))
 
     @property
     def constants(self) -> Array:
@@ -67,6 +74,7 @@ def computed(
     read = [leaf_of(leaf) for leaf in program.leaves] if leaves is None else leaves(program.leaves)
     made = [np.empty(shape or nodes[0].shape) for _ in nodes]
     compute(
+        0,
         program.codes,
         np.array([address(leaf) for leaf in read], dtype=np.int64),
         program.constants,

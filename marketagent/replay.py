@@ -17,6 +17,7 @@ from marketagent.kernel.measure import FIGURES
 from marketagent.kernel.terms import ENDS, NIGHT, PAYS, SPLITS, USUAL, bill_of, room_for
 from marketagent.kernel.walk import run
 from marketagent.liquidity import liquidity
+from marketagent.machine import Machines
 from marketagent.metrics import SESSIONS
 from marketagent.orders import WHOLE
 from marketagent.panel import Array, Panel
@@ -34,6 +35,7 @@ Played = dict[str, float | None]
 Addressed = Callable[[Sequence[Deferred | Array]], tuple[NDArray[np.int64], Any]]
 _NUMBERS = (int, float)
 _rooms = local()
+_machines = Machines()
 
 
 class OutOfRange(Exception):
@@ -155,6 +157,7 @@ class Grounds:
     def __init__(self, grounds: Sequence[Ground]) -> None:
         self._grounds = grounds
         self._facts = np.array([ground.facts for ground in grounds])
+        self._cells = sum(ground.panel.mark.size for ground in grounds)
         self._width = max(len(ground.panel.symbols) for ground in grounds)
         self._ends = np.cumsum([len(ground.panel.sessions) for ground in grounds]).tolist()
         self._due: dict[str, NDArray[np.int64]] = {}
@@ -172,10 +175,12 @@ class Grounds:
             (program.place(value), SURE if isinstance(sure, _NUMBERS) else program.place(sure)) for value, sure in said
         ]
         leaves, kept = (addressed or _own)(program.leaves)
+        form = program.form([place for part in parts for place in part if place != SURE])
+        machine = _machines.address(form, self._cells) if form.codes else 0
         facts, usual = self._with_volatility if strategy.sizing == "inverse_volatility" else (self._facts, [])
         equity, figures = np.empty(self._ends[-1]), np.empty((len(self._grounds), len(FIGURES)))
         beyond = play(
-            program.codes, leaves, program.constants, np.array(parts, dtype=np.int64),
+            machine, program.codes, leaves, program.constants, np.array(parts, dtype=np.int64),
             np.array([sure if isinstance(sure, _NUMBERS) else np.nan for _, sure in said], dtype=np.float64),
             np.array([strategy.weights.get(name, 1.0) for name in signals], dtype=np.float64), _rule(strategy),
             self._due_rows(strategy.rebalance), facts, strategy.band, self._grounds[0].bill, self._grounds[0].terms,

@@ -19,6 +19,7 @@ from marketagent.kernel.measure import FIGURES
 from marketagent.panel import Panel
 from marketagent.program import computed
 from marketagent.replay import Ground
+from marketagent.sessions import due
 from marketagent.signals import Signal
 from marketagent.strategy import Opinions, Strategy, param
 from marketagent.sweep import Sweep, plan
@@ -246,7 +247,8 @@ class Monthly(Strategy):
     rebalance = "monthly"
 
     def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
-        return {"up": Signal(np.where(panel.returns > 0.03, self.size, 0.5))}
+        decides = np.repeat(due(panel.sessions, "monthly")[:, None], len(panel.symbols), axis=1)
+        return {"up": Signal(np.where(~decides & (sma(panel.returns, 1) > 0.03), self.size, 0.5))}
 
 
 def test_a_signal_out_of_range_is_found_on_rows_too_that_do_not_decide() -> None:
