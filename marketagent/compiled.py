@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Whole = NDArray[np.int64]
 F = TypeVar("F", bound=Callable[..., Any])
+AnyArray = TypeVar("AnyArray", Array, Whole)
 _IMPORTED = r"^from {}((?:\.\w+)*) import (\([^)]*\)|.+)"
 
 
@@ -127,3 +128,9 @@ def matrix_at(address: int, length: int, width: int) -> Array:
 def in_line(values: Array) -> Array:
     """The cells of a C-ordered array one after the other; the array has to live on."""
     return cells_at(values.ctypes.data, 0, values.size)
+
+
+@compiled
+def borrowed(values: AnyArray) -> AnyArray:
+    """A C-ordered array without an owner, which is what is quick to hand on; the array has to live on."""
+    return carray(_pointer(values.ctypes.data), values.shape, values.dtype)

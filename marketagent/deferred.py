@@ -19,6 +19,8 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
+from marketagent.lines import in_lines
+
 Array = NDArray[np.float64]
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -309,8 +311,9 @@ def _wrapped(result: Any, key: Any) -> Any:
     if isinstance(result, tuple):
         leaves = [_wrapped(part, None if key is None else (key, n)) for n, part in enumerate(result)]
         return type(result)(*leaves) if hasattr(result, "_fields") else tuple(leaves)
-    result.flags.writeable = False
-    return Deferred(LEAF, (), result.shape, array=result, key=key)
+    array = in_lines(result) if result.dtype == np.float64 else result
+    array.flags.writeable = False
+    return Deferred(LEAF, (), array.shape, array=array, key=key)
 
 
 def _copied(made: Any) -> Any:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from marketagent.compiled import address
 from marketagent.decision import usable
 from marketagent.deferred import Array, Deferred, Memo, Shown, named, remembering, watching
+from marketagent.lines import in_lines
 from marketagent.panel import Panel
 from marketagent.signals import Signal
 from marketagent.strategy import Strategy
@@ -65,7 +66,7 @@ class Joint:
             made = self._kept.pop(name, None)
             if made is None:
                 found = (named(name, panel) for panel in self._known)
-                arrays = [np.ascontiguousarray(array, dtype=np.float64) for array in found]
+                arrays = [in_lines(array) for array in found]
                 made = [address(array) for array in arrays], arrays
                 self._bytes += _size(arrays)
             self._kept[name] = made  # the newest is the last

@@ -16,6 +16,7 @@ from marketagent.indicators import volatility
 from marketagent.kernel.measure import FIGURES
 from marketagent.kernel.terms import ENDS, NIGHT, PAYS, SPLITS, USUAL, bill_of, room_for
 from marketagent.kernel.walk import run
+from marketagent.lines import in_lines, room
 from marketagent.liquidity import liquidity
 from marketagent.machine import Machines
 from marketagent.metrics import SESSIONS
@@ -65,9 +66,9 @@ class Ground:
         """Equity (T - start,) and metrics of given `targets` (T, N), as ``simulate`` trades them."""
         if targets.shape != self.panel.shape:
             raise ValueError(f"targets are {targets.shape}, the panel is {self.panel.shape}")
-        wanted, room = np.ascontiguousarray(targets, dtype=np.float64), np.empty(room_for(targets.shape[1]))
-        equity, figures = np.empty(len(self.panel.sessions)), np.empty(len(FIGURES))
-        run(address(wanted), band, self.facts, self.bill, self.terms, room, equity, figures)
+        wanted, book = in_lines(targets), room(room_for(targets.shape[1]))
+        equity, figures = room(len(self.panel.sessions)), np.empty(len(FIGURES))
+        run(address(wanted), band, self.facts, self.bill, self.terms, book, equity, figures)
         return equity[self.start :], played(figures)
 
     def due(self, schedule: str) -> tuple[int, int]:
@@ -93,7 +94,7 @@ class Ground:
         # Where all symbols have all bars the marks are the closes: one array less in the processor's cache.
         mark = panel.raw.close if np.array_equal(panel.mark, panel.raw.close) else panel.mark
         arrays = [panel.raw.open, panel.raw.close, mark, panel.split, panel.dividend]
-        return [np.ascontiguousarray(values, dtype=np.float64) for values in arrays]
+        return [in_lines(values) for values in arrays]
 
     @cached_property
     def _bars(self) -> Array:
@@ -202,7 +203,7 @@ class Grounds:
     def _with_volatility(self) -> tuple[NDArray[np.int64], list[Array]]:
         """The facts with USUAL, and the arrays that it is the address of."""
         closes = (ground.panel.close for ground in self._grounds)
-        usual = [np.ascontiguousarray(volatility(close, VOLATILITY_WINDOW)) for close in closes]
+        usual = [in_lines(volatility(close, VOLATILITY_WINDOW)) for close in closes]
         facts = self._facts.copy()
         facts[:, USUAL] = [address(values) for values in usual]
         return facts, usual
@@ -242,7 +243,7 @@ def _rule(strategy: Strategy) -> Array:
 
 def _room(cells: int) -> Array:
     """Room of so many cells, of each thread its own, again and again: to be given memory takes longer than to fill it."""
-    room: Array | None = getattr(_rooms, "room", None)
-    if room is None or len(room) < cells:
-        room = _rooms.room = np.empty(cells)
-    return room
+    mine: Array | None = getattr(_rooms, "room", None)
+    if mine is None or len(mine) < cells:
+        mine = _rooms.room = room(cells)
+    return mine

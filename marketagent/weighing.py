@@ -36,11 +36,14 @@ def weigh(
     width, most, least = facts[WIDTH], wanted.size, max(rule[WARMUP], 1.0)
     count = rows * width
     score, sums = cells_at(room, 0, count), matrix_at(room + 8 * most, 3, most)
+    is_equal, is_ready = rule[METHOD] == EQUAL and rule[LONG_ONLY] != 0, facts[IS_WHOLE] and first + 1 >= least
+    if width == 1 and is_equal and is_ready and _is_one_plainly(spots, sure, weights, rule):
+        return _size_signal(in_line(wanted), cells_at(spots[0, 0], 0, count), rule)
     if not _score(score, sums, spots, sure, weights, rule):
         return False
-    if not (facts[IS_WHOLE] and first + 1 >= least):
+    if not is_ready:
         _silence(score, cells_at(facts[BARS], first * width, count), least)
-    if rule[METHOD] == EQUAL and rule[LONG_ONLY] != 0:
+    if is_equal:
         if width == 1:
             _size_alone(in_line(wanted), score, rule)
         else:
@@ -58,7 +61,7 @@ def _score(score: Array, sums: Array, spots: Whole, sure: Array, weights: Array,
     count = len(score)
     value, spoken, trust = sums[0], sums[1], sums[2]
     total, beyond = 0.0, 0
-    if len(weights) == 1 and weights[0] == 1.0 and spots[0, 1] == 0 and rule[MIN_CONFIDENCE] <= sure[0] <= 1.0:
+    if _is_one_plainly(spots, sure, weights, rule):
         alone = cells_at(spots[0, 0], 0, count)  # the score is the one signal
         for i in range(count):
             beyond += abs(alone[i]) > 1
@@ -94,6 +97,13 @@ def _score(score: Array, sums: Array, spots: Whole, sure: Array, weights: Array,
 
 
 @compiled
+def _is_one_plainly(spots: Whole, sure: Array, weights: Array, rule: Array) -> bool:
+    """Whether there is one signal, that is the score as it is."""
+    is_one = len(weights) == 1 and weights[0] == 1.0 and spots[0, 1] == 0
+    return is_one and rule[MIN_CONFIDENCE] <= sure[0] <= 1.0
+
+
+@compiled
 def _silence(score: Array, bars: Array, least: float) -> None:
     """No score without a bar, or without enough of them."""
     for i in range(len(score)):
@@ -108,6 +118,17 @@ def _size_alone(targets: Array, scores: Array, rule: Array) -> None:
     for row in range(len(scores)):
         sold = 0.0 if scores[row] < -threshold else np.nan
         targets[row] = part if scores[row] > threshold else sold
+
+
+@compiled
+def _size_signal(targets: Array, signal: Array, rule: Array) -> bool:
+    """``_score`` and ``_size_alone`` of one signal that is the score of a symbol alone."""
+    threshold, part, beyond = rule[THRESHOLD], min(rule[GROSS], rule[MAX_WEIGHT]), 0
+    for row in range(len(signal)):
+        beyond += abs(signal[row]) > 1
+        sold = 0.0 if signal[row] < -threshold else np.nan
+        targets[row] = part if signal[row] > threshold else sold
+    return beyond == 0
 
 
 @compiled

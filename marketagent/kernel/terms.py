@@ -28,10 +28,8 @@ SLIPPAGE, RATE, PER_SHARE, MINIMUM, CEILING, ON_COMMISSION, EXCHANGE, CLEARING =
 CLEARING_CEILING, SEC, TAF, TAF_MAXIMUM, CAT, WHOLE_CENTS, BORROW, MARGIN, TIERS = range(
     8, 17
 )  # TIERS: where they begin
-_ACCOUNT = 7
-CASH, TRADED, TRADES, MONTHLY, MONTH, SELLS, BUYS = range(
-    _ACCOUNT
-)  # of `account`; MONTHLY: the shares traded in MONTH; SELLS, BUYS: how many orders wait
+CASH, TRADED, TRADES, MONTHLY, MONTH, SELLS, BUYS = range(7)  # of `account`; MONTHLY: the shares traded in MONTH;
+_ACCOUNT = 8  # cells; SELLS and BUYS above: how many orders wait
 
 
 class Market(NamedTuple):
