@@ -10,9 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from marketagent.compiled import address
 from marketagent.decision import usable
 from marketagent.deferred import Array, Deferred, Memo, Shown, named, remembering, watching
@@ -49,13 +46,13 @@ class Joint:
             raise NoFormula
         return usable(strategy, made, self._panel.shape)
 
-    def addressed(self, leaves: Sequence[Deferred | Array]) -> tuple[NDArray[np.int64], list[list[Array]]]:
-        """The addresses (G, L) of the arrays for `leaves` on each panel, and the arrays by leaf and panel; NoFormula."""
+    def addressed(self, leaves: Sequence[Deferred | Array]) -> tuple[list[list[int]], list[list[Array]]]:
+        """The addresses, by leaf and panel, of the arrays for `leaves`, and these arrays; raises NoFormula."""
         names = [self._memo.name(leaf) for leaf in leaves]
         if None in names:
             raise NoFormula
         found = [self._of(name) for name in names]
-        return np.array([addresses for addresses, _ in found], dtype=np.int64).T.copy(), [arrays for _, arrays in found]
+        return [addresses for addresses, _ in found], [arrays for _, arrays in found]
 
     def on(self, panel: int) -> Callable[[Sequence[Deferred | Array]], list[Array]]:
         """What gives the leaves of one of the panels."""

@@ -49,32 +49,50 @@ class Combination(NamedTuple):
 
 @compiled
 def play(
-    machine: int, codes: Whole, leaves: Whole, constants: Array, parts: Whole, sure: Array, weights: Array, rule: Array,
-    due: Whole, facts: Whole, band: float, bill: Array, terms: Array, room: Array, equity: Array, figures: Array,
-) -> int:  # fmt: skip
-    """Decide and trade one combination on each of several markets, whose `facts` are (G, ...).
+    machine: int, codes: Whole, leaves: Whole, constants: Array, parts: Whole, sure: Array, weights: Array, rules: Array,
+    due: Whole, facts: Whole, bands: Array, bill: Array, terms: Array, room: Array, equity: Array, figures: Array,
+    beyond: Whole,
+) -> None:  # fmt: skip
+    """Decide and trade C combinations on each of G markets, whose `facts` are (G, ...).
 
-    The first arguments are a Combination, `leaves` (G, L) what its program reads; `due` (G, 2) are the address and the
-    number of the rows that decide. Into `equity` goes that of one market after the other, each (T,), from its row START on,
-    or, if it has room for one only, of each in the place of the one before; into `figures` (G, ...) the metrics, as FIGURES
-    names them. Returns the first market on which a signal leaves its range, or -1.
+    `machine`, `codes` and `parts` are those of a Combination, which all have in common; `constants`, `sure`, `weights`,
+    `rules`, `bands` (C, ...) are each one's, `leaves` (C, G, L) what its program reads on a market; `due` (G, 2) are the
+    address and the number of the rows that decide. Into `equity` (C, ...) goes that of one market after the other, each
+    (T,), from its row START on; or, if it has room for one market only, of each in the place of the one before. Into
+    `figures` (C, G, ...) go the metrics, as FIGURES names them; into `beyond` (C,) the first market on which a signal
+    leaves its range, or -1.
     """
-    asked = Combination(
-        machine, borrowed(codes), borrowed(constants), borrowed(parts), borrowed(sure), borrowed(weights), borrowed(rule), band
-    )  # fmt: skip
-    paths, costs, means, spots = borrowed(equity), borrowed(bill), borrowed(terms), np.empty(parts.shape, np.int64)
-    first, total = 0, facts[:, LENGTH].sum()
+    steps, places, costs, means, spots = (
+        borrowed(codes),
+        borrowed(parts),
+        borrowed(bill),
+        borrowed(terms),
+        np.empty(parts.shape, np.int64),
+    )
+    beyond[:], first, is_kept = -1, 0, equity.shape[1] >= facts[:, LENGTH].sum()
     for g in range(len(facts)):
-        known, reads, length, width = borrowed(facts[g]), borrowed(leaves[g]), facts[g, LENGTH], facts[g, WIDTH]
-        account, path = book(room.ctypes.data, means[START_CASH], width), paths[first : first + length]
+        known, length, width = borrowed(facts[g]), facts[g, LENGTH], facts[g, WIDTH]
         rows, sheets = numbers_at(due[g, 0], 0, due[g, 1]), room.ctypes.data + 8 * room_for(width)
-        if len(rows) < length and not _keeps_range(asked, reads, sheets, length * width, _in_lines(max(BLOCK, width))):
-            return g
-        if not _decide_and_trade(asked, reads, rows, known, costs, means, sheets, borrowed(spots), account, path):
-            return g
-        measure(path[known[START] :], means, account.account, borrowed(figures[g]))
-        first += length if len(equity) >= total else 0
-    return -1
+        for c in range(len(rules)):
+            asked = Combination(
+                machine,
+                steps,
+                borrowed(constants[c]),
+                places,
+                borrowed(sure[c]),
+                borrowed(weights[c]),
+                borrowed(rules[c]),
+                bands[c],
+            )
+            path = borrowed(equity[min(c, len(equity) - 1)])[first : first + length]
+            account, reads = book(room.ctypes.data, means[START_CASH], width), borrowed(leaves[c, g])
+            if (
+                len(rows) == length or _keeps_range(asked, reads, sheets, length * width, _in_lines(max(BLOCK, width)))
+            ) and _decide_and_trade(asked, reads, rows, known, costs, means, sheets, borrowed(spots), account, path):
+                measure(path[known[START] :], means, account.account, borrowed(figures[c, g]))
+            elif beyond[c] < 0:
+                beyond[c] = g
+        first += length if is_kept else 0
 
 
 @compiled

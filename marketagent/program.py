@@ -21,7 +21,7 @@ class Program:
     def __init__(self) -> None:
         self._codes: list[int] = []  # five numbers an operation
         self.leaves: list[Deferred | Array] = []  # what is read
-        self._constants: list[tuple[int, float]] = []
+        self.constants: list[tuple[int, float]] = []  # registers, and the number that each holds throughout
         self._places: dict[int | str, int] = {}
         self.registers = 0
 
@@ -40,18 +40,13 @@ class Program:
 
     def form(self, places: Iterable[int]) -> Form:
         """Its form, with what is at these `places` asked for."""
-        held = tuple([register for register, _ in self._constants])
+        held = tuple([register for register, _ in self.constants])
         outputs = {place for place in places if place >= 0} - set(held)
         return Form(tuple(self._codes), held, tuple(sorted(outputs)))
 
-    @property
-    def constants(self) -> Array:
-        """(C, 2): registers, and the number that each holds throughout."""
-        return np.array(self._constants, dtype=np.float64).reshape(-1, 2)
-
     def _placed(self, arg: Deferred | Array | float) -> int:
         if isinstance(arg, float):
-            self._constants.append((self.registers, arg))
+            self.constants.append((self.registers, arg))
         elif not isinstance(arg, Deferred) or arg.is_computed:
             self.leaves.append(arg)
             return -len(self.leaves)
@@ -77,7 +72,7 @@ def computed(
         0,
         program.codes,
         np.array([address(leaf) for leaf in read], dtype=np.int64),
-        program.constants,
+        np.array(program.constants, dtype=np.float64).reshape(-1, 2),
         np.empty(program.registers * BLOCK),
         np.array([(place, address(array)) for place, array in zip(places, made, strict=True)], dtype=np.int64),
         made[0].size,

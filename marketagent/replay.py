@@ -1,46 +1,26 @@
 """A panel made ready for the compiled simulation, and one combination of parameters played on it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from threading import local
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marketagent.compiled import address
 from marketagent.costs import Costs
-from marketagent.deferred import Deferred
-from marketagent.indicators import volatility
 from marketagent.kernel.measure import FIGURES
-from marketagent.kernel.terms import ENDS, NIGHT, PAYS, SPLITS, USUAL, bill_of, room_for
+from marketagent.kernel.terms import ENDS, NIGHT, PAYS, SPLITS, bill_of, room_for
 from marketagent.kernel.walk import run
 from marketagent.lines import in_lines, room
 from marketagent.liquidity import liquidity
-from marketagent.machine import Machines
 from marketagent.metrics import SESSIONS
 from marketagent.orders import WHOLE
 from marketagent.panel import Array, Panel
-from marketagent.play import SURE, cells_for, play
-from marketagent.program import Program, leaf_of
 from marketagent.sessions import due
-from marketagent.signals import Signal
 from marketagent.simulate import FILLS, silent_from
-from marketagent.sizing import METHODS, VOLATILITY_WINDOW
-from marketagent.strategy import Strategy
 from marketagent.timeframes import bars_a_session
 
 Played = dict[str, float | None]
-# Of each ground the addresses (G, L) of what a program reads, and what keeps them good.
-Addressed = Callable[[Sequence[Deferred | Array]], tuple[NDArray[np.int64], Any]]
-_NUMBERS = (int, float)
-_rooms = local()
-_machines = Machines()
-
-
-class OutOfRange(Exception):
-    """A signal leaves its range on the ground with this number: whoever decides on it is told so by ``decide``."""
 
 
 @dataclass(frozen=True)
@@ -152,98 +132,6 @@ class Ground:
         return {}
 
 
-class Grounds:
-    """Grounds of one sort of account, costs and timeframe, on which a combination is played at once."""
-
-    def __init__(self, grounds: Sequence[Ground]) -> None:
-        self._grounds = grounds
-        self._facts = np.array([ground.facts for ground in grounds])
-        self._cells = sum(ground.panel.mark.size for ground in grounds)
-        self._width = max(len(ground.panel.symbols) for ground in grounds)
-        self._ends = np.cumsum([len(ground.panel.sessions) for ground in grounds]).tolist()
-        self._due: dict[str, NDArray[np.int64]] = {}
-
-    def play(
-        self, strategy: Strategy, signals: Mapping[str, Signal], addressed: Addressed | None = None
-    ) -> tuple[Array, Array]:
-        """Of `strategy`, whose `signals` on the first ground these are, deferred or not: the equity, of one ground after
-        the other, and (G, F) what FIGURES names. Raises OutOfRange.
-
-        `addressed` gives what a program reads on each ground; where there is one, by itself what the signals are made of.
-        """
-        program, said = Program(), [(signal.value, signal.confidence) for signal in signals.values()]
-        parts = [
-            (program.place(value), SURE if isinstance(sure, _NUMBERS) else program.place(sure)) for value, sure in said
-        ]
-        leaves, kept = (addressed or _own)(program.leaves)
-        form = program.form([place for part in parts for place in part if place != SURE])
-        machine = _machines.address(form, self._cells) if form.codes else 0
-        facts, usual = self._with_volatility if strategy.sizing == "inverse_volatility" else (self._facts, [])
-        equity, figures = np.empty(self._ends[-1]), np.empty((len(self._grounds), len(FIGURES)))
-        beyond = play(
-            machine, program.codes, leaves, program.constants, np.array(parts, dtype=np.int64),
-            np.array([sure if isinstance(sure, _NUMBERS) else np.nan for _, sure in said], dtype=np.float64),
-            np.array([strategy.weights.get(name, 1.0) for name in signals], dtype=np.float64), _rule(strategy),
-            self._due_rows(strategy.rebalance), facts, strategy.band, self._grounds[0].bill, self._grounds[0].terms,
-            _room(cells_for(self._width, program.registers)), equity, figures,
-        )  # fmt: skip
-        del kept, usual  # only now: they were read
-        if beyond >= 0:
-            raise OutOfRange(beyond)
-        return equity, figures
-
-    def paths(self, equity: Array) -> Iterator[Array]:
-        """Of each ground its part (T - start,) of the equity of all of them."""
-        begin = 0
-        for ground, end in zip(self._grounds, self._ends, strict=True):
-            yield equity[begin + ground.start : end]
-            begin = end
-
-    @cached_property
-    def _with_volatility(self) -> tuple[NDArray[np.int64], list[Array]]:
-        """The facts with USUAL, and the arrays that it is the address of."""
-        closes = (ground.panel.close for ground in self._grounds)
-        usual = [in_lines(volatility(close, VOLATILITY_WINDOW)) for close in closes]
-        facts = self._facts.copy()
-        facts[:, USUAL] = [address(values) for values in usual]
-        return facts, usual
-
-    def _due_rows(self, schedule: str) -> NDArray[np.int64]:
-        if schedule not in self._due:
-            self._due[schedule] = np.array([ground.due(schedule) for ground in self._grounds], dtype=np.int64)
-        return self._due[schedule]
-
-
-def _own(leaves: Sequence[Deferred | Array]) -> tuple[NDArray[np.int64], Any]:
-    arrays = [leaf_of(leaf) for leaf in leaves]
-    return np.array([[address(array) for array in arrays]], dtype=np.int64), arrays
-
-
 def played(figures: Array) -> Played:
     """A row of figures by name; None for NaN."""
     return {name: None if value != value else value for name, value in zip(FIGURES, figures.tolist(), strict=True)}
-
-
-def _rule(strategy: Strategy) -> Array:
-    """What ``weighing`` goes by."""
-    return np.array(
-        [
-            METHODS.index(strategy.sizing),
-            strategy.top_k,
-            strategy.gross,
-            strategy.max_weight,
-            strategy.long_only,
-            strategy.threshold,
-            strategy.min_confidence,
-            strategy.warmup,
-        ],
-        dtype=np.float64,
-    )
-
-
-def _room(cells: int) -> Array:
-    """Room of so many cells, of each thread its own, again and again: to be given memory takes longer than to fill it."""
-    mine: Array | None = getattr(_rooms, "room", None)
-    if mine is None or len(mine) < cells:
-        mine = _rooms.room = room(cells)
-    return mine

@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import groupby
 from threading import Condition, Event
 from typing import Any, overload
 
@@ -22,16 +23,19 @@ from marketagent.deferred import Deferred, Memo, remembering
 from marketagent.errors import UsageError
 from marketagent.formula import is_formula
 from marketagent.grid import Axis, combination, combinations
+from marketagent.grounds import Asked, Grounds, Kind, OutOfRange, asked
 from marketagent.indicators import sma
 from marketagent.joint import Joint
 from marketagent.kernel.measure import FIGURES
 from marketagent.outcomes import Metrics, Numbers, Outcomes, Table
 from marketagent.panel import Array, Panel, empty
 from marketagent.program import Read, computed
-from marketagent.replay import Ground, Grounds, OutOfRange, played
+from marketagent.replay import Ground, played
 from marketagent.signals import Signal
 from marketagent.strategy import Opinions, Strategy
 
+_TOGETHER = 25  # combinations that are played at a time where one trace does for all grounds,
+_CELLS = 1_000_000  # as long as their equity is not more numbers than that
 _TURN_S = 0.2  # how often the one who waits is told how far it is
 _FIELDS = ("open", "high", "low", "close", "volume", "returns")
 
@@ -139,7 +143,7 @@ class Sweep:
             each.failed = None
         if not self.done:
             self._settle(*strategies[0], beside)
-        shared, stop = iter(range(len(strategies))), Event()
+        shared, stop = iter(range(0, len(strategies), self._at_a_time)), Event()
         pool = ThreadPoolExecutor(workers)
         try:
             working = [pool.submit(self._work, strategies, beside, shared, stop) for _ in range(workers)]
@@ -186,25 +190,39 @@ class Sweep:
             found = self._signals(strategy, self._memo)
         try:
             try:
-                equity, figures = self._own.play(strategy, found)
+                equity, figures = self._own.play_one(asked(strategy, found))
             except RecursionError:  # an expression of hundreds of steps, which NumPy takes one by one
                 self._memo = self._memo.plain()
-                equity, figures = self._own.play(strategy, self._signals(strategy, self._memo))
+                equity, figures = self._own.play_one(asked(strategy, self._signals(strategy, self._memo)))
         except OutOfRange as beyond:
             decide(strategy, self.ground.panel, self.opinions)  # says which value is out of range
             raise BadStrategy(f"a signal of {type(strategy).__name__} is outside [-1, 1]") from beyond
         return equity, figures
 
-    def _together(self, number: int, strategy: Strategy, beside: "Sequence[Sweep]") -> tuple[Array, Array]:
-        """The equity on the own ground and then on those `beside`, one after the other, and the figures (G, F)."""
-        if self._joint is not None:
-            with suppress(Exception):  # whatever it is, it comes again where each is asked alone, and is told as there
-                return self._all.play(strategy, self._joint.signals(strategy), self._joint.addressed)
+    def _together(self, number: int, strategy: Strategy, sweeps: "Sequence[Sweep]") -> tuple[Array, Array]:
+        """The equity on the grounds of all `sweeps`, one after the other, and the figures (G, F), each asked by itself."""
         found = []
-        for each in (self, *beside):
+        for each in sweeps:
             with self._noting(number, each):
                 found.append(each._alone(each.own(strategy)))
         return np.concatenate([equity for equity, _ in found]), np.concatenate([figures for _, figures in found])
+
+    def _jointly(self, several: Sequence[tuple[int, Strategy]], *, paths: bool) -> list[tuple[int, Array, Array]]:
+        """The number, the equity (if `paths` are wanted) and the figures of those of `several` that one trace does for."""
+        found: list[tuple[int, Array, Array]] = []
+        if self._joint is None:
+            return found
+        with suppress(Exception):  # whatever it is, it comes again where each is asked alone, and is told as there
+            traced = [
+                (number, asked(each, self._joint.signals(each), self._joint.addressed)) for number, each in several
+            ]
+            for _, alike in groupby(traced, key=_kind):
+                numbers, combinations = zip(*alike, strict=True)
+                equity, figures, beyond = self._all.play(combinations, paths=paths)
+                found += [
+                    (number, equity[c if paths else 0], figures[c]) for c, number in enumerate(numbers) if beyond[c] < 0
+                ]
+        return found
 
     def _settle(self, number: int, strategy: Strategy, beside: "Sequence[Sweep]") -> None:
         """Use deferred arrays, and one trace for all grounds, only if they give the very signals that there are without."""
@@ -232,29 +250,43 @@ class Sweep:
     def _work(
         self, strategies: Sequence[tuple[int, Strategy]], beside: "Sequence[Sweep]", shared: Iterator[int], stop: Event
     ) -> None:
-        sweeps = (self, *beside)
-        for place in shared:  # one `next` at a time: an iterator over a range is safe between threads
-            number, strategy = strategies[place]
-            if number in self.done:
-                continue
+        sweeps, size = (self, *beside), self._at_a_time
+        is_watched = any(each._watch for each in sweeps)
+        for first in shared:  # one `next` at a time: an iterator over a range is safe between threads
+            several = [each for each in strategies[first : first + size] if each[0] not in self.done]
             with self._turn:
                 if stop.is_set():
                     return
                 self._playing += 1
             try:
-                with self._noting(number, self):
-                    equity, figures = self._together(number, strategy, beside)
-                    if any(each._watch for each in sweeps):
-                        for each, path in zip(sweeps, self._all.paths(equity), strict=True):
-                            if each._watch is not None:
-                                each._watch(number, path)
-                with self._turn:
-                    if not self.given_up:  # else what is done is being counted
-                        self._table.put(number, figures)
+                made = self._jointly(several, paths=is_watched)
+                for number, equity, figures in made:
+                    self._keep(number, equity, figures, sweeps)
+                left = {number for number, _ in several}.difference(number for number, _, _ in made)
+                for number, strategy in several:
+                    if number in left and not stop.is_set():
+                        with self._noting(number, self):
+                            equity, figures = self._together(number, strategy, sweeps)
+                        self._keep(number, equity, figures, sweeps)
             finally:
                 with self._turn:
                     self._playing -= 1
                     self._turn.notify_all()
+
+    def _keep(self, number: int, equity: Array, figures: Array, sweeps: "Sequence[Sweep]") -> None:
+        """Show what a combination came to to whoever watches, and note it."""
+        with self._noting(number, self):
+            if any(each._watch for each in sweeps):
+                for each, path in zip(sweeps, self._all.paths(equity), strict=True):
+                    if each._watch is not None:
+                        each._watch(number, path)
+        with self._turn:
+            if not self.given_up:  # else what is done is being counted
+                self._table.put(number, figures)
+
+    @property
+    def _at_a_time(self) -> int:
+        return 1 if self._joint is None else max(1, min(_TOGETHER, _CELLS // self._all.cells))
 
     @contextmanager
     def _noting(self, number: int, on: "Sweep") -> Iterator[None]:
@@ -277,6 +309,10 @@ class Sweep:
                 future.result()
             if tell is not None:
                 tell(len(self.done))
+
+
+def _kind(traced: tuple[int, Asked]) -> Kind:
+    return traced[1].kind
 
 
 def warm() -> None:
