@@ -74,7 +74,8 @@ class Ground:
         # Where all symbols have all bars the marks are the closes: one array less in the processor's cache.
         mark = panel.raw.close if np.array_equal(panel.mark, panel.raw.close) else panel.mark
         arrays = [panel.raw.open, panel.raw.close, mark, panel.split, panel.dividend]
-        return [in_lines(values) for values in arrays]
+        made = {id(values): in_lines(values) for values in arrays}
+        return [made[id(values)] for values in arrays]
 
     @cached_property
     def _bars(self) -> Array:
@@ -94,10 +95,10 @@ class Ground:
     @cached_property
     def _liquid(self) -> tuple[Array | None, Array | None]:
         """(T, N): how many shares may trade at each row, and the impact of one; None where the costs do not ask."""
-        rows = [liquidity(self.panel, t, self.costs) for t in range(len(self.panel.sessions))]
-        known = [row for row in rows if row is not None]
-        if not known:
+        rows = range(len(self.panel.sessions))
+        if liquidity(self.panel, 0, self.costs) is None:
             return None, None
+        known = [row for t in rows if (row := liquidity(self.panel, t, self.costs)) is not None]
         pressures = [row.pressure for row in known if row.pressure is not None]
         return np.array([row.limit for row in known]), np.array(pressures) if pressures else None
 

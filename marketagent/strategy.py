@@ -49,6 +49,7 @@ class Strategy:
     min_confidence: float = param(0.0, 0.0, 1.0, "hold below this confidence")
 
     weights: ClassVar[Mapping[str, float]] = {}
+    _fields: ClassVar[tuple[Any, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         _adopt_plain_defaults(cls)
@@ -56,10 +57,14 @@ class Strategy:
         for item in _fields_of(cls):
             if not isinstance(item.default, _KINDS):
                 raise TypeError(f"{cls.__name__}.{item.name} needs a default: a number, a text, true or false")
+            _check_default(cls, item.name, item.default, item)
+        cls._fields = tuple(_fields_of(cls))
 
     def __post_init__(self) -> None:
-        for item in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass, see above
-            _check_range(item.name, getattr(self, item.name), item.default, item.metadata)
+        for item in self._fields:
+            value = getattr(self, item.name)
+            if value is not item.default:  # which was checked with its class
+                _check_range(item.name, value, item.default, item.metadata)
         try:
             self.check()
         except ValueError as error:
@@ -119,6 +124,7 @@ class Strategy:
 
 
 dataclass(frozen=True, kw_only=True)(Strategy)
+Strategy._fields = fields(Strategy)  # type: ignore[arg-type]  # as above
 
 
 def _adopt_plain_defaults(cls: type) -> None:
@@ -131,11 +137,15 @@ def _adopt_plain_defaults(cls: type) -> None:
             default = cls.__dict__[name]
             if isinstance(item.default, float) and type(default) is int:
                 default = float(default)  # ``band = 1`` must not make a whole number of it for --set
-            try:
-                _check_range(name, default, item.default, item.metadata)
-            except UsageError as error:
-                raise TypeError(f"{cls.__name__}: {error}") from error  # the author's slip, not the user's
+            _check_default(cls, name, default, item)
             setattr(cls, name, field(default=default, metadata=item.metadata))
+
+
+def _check_default(cls: type, name: str, default: Any, item: Any) -> None:
+    try:
+        _check_range(name, default, item.default, item.metadata)
+    except UsageError as error:
+        raise TypeError(f"{cls.__name__}: {error}") from error  # the author's slip, not the user's
 
 
 def _fields_of(base: type) -> list[Any]:
