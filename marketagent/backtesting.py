@@ -305,7 +305,7 @@ def _traded(job: Job, decisions: Decisions, start: int, against: Benchmark | Non
         start=start,
         fill=terms.fill,
         steps=terms.steps,
-        benchmark=None if against is None else against.close_on(decisions.panel),
+        benchmark=None if against is None else against.close_on(decisions.panel, start),
         capacity=job.capacity,
     )
 

@@ -25,7 +25,7 @@ LONGEST_FALL = 0.5  # of the sessions, without a new high
 LONGEST_REST = 0.25  # of the sessions, without a position
 MOST_STALE = 0.01  # of the fills
 MOST_VOLUME = 0.05  # of a symbol's volume of the day
-MOST_MISSING = 0.02  # of a symbol's sessions between its first bar and its last
+MOST_MISSING = 0.02  # of a symbol's sessions between its first bar and its last, and of a benchmark's in all of the run
 LARGEST_STEP = 0.6  # of the close before, or its inverse: a split of 2 for 1 that nobody told is 0.5
 LEAST_PLATEAU = 0.5  # of its own Sharpe ratio, by the median of the neighbours
 LEAST_NEIGHBOURS = 3
@@ -291,6 +291,21 @@ def data_gaps(scene: Scene) -> Iterator[Finding]:
         )
 
 
+def benchmark_gaps(scene: Scene) -> Iterator[Finding]:
+    """The benchmark has no bars on many sessions of the run: it is compared with on the others alone."""
+    beside = scene.result.benchmark
+    if beside is None:
+        return
+    of = len(beside.lacking)
+    if beside.missing / of > MOST_MISSING:
+        yield Finding(
+            code="benchmark_gaps",
+            text=f"the benchmark has no bar on {beside.missing:,} of {of:,} sessions; what compares with it says nothing of them",
+            number=beside.missing / of,
+            limit=MOST_MISSING,
+        )
+
+
 def quarantined(scene: Scene) -> Iterator[Finding]:
     """Refused rows within the run, where there is no bar instead."""
     rows = {name: [t for t in reasons if t >= scene.start] for name, reasons in scene.refused.items()}
@@ -366,6 +381,7 @@ RULES: tuple[Callable[[Scene], Iterator[Finding]], ...] = (
     unrepeatable,
     price_jumps,
     data_gaps,
+    benchmark_gaps,
     quarantined,
     survivorship,
     contaminated,
