@@ -66,8 +66,9 @@ def run(
         str | None, typer.Option("--report", help="Write a page of it all to this .html file; - is stdout.")
     ] = None,
     top: Annotated[
-        int, typer.Option("--top", min=1, help="How many of the best combinations of a sweep to print.")
-    ] = 10,
+        int | None,
+        typer.Option("--top", min=1, help="How many of the best combinations of a sweep to print; by itself 10."),
+    ] = None,
     alone: Annotated[
         bool, typer.Option("--each", help="Backtest each symbol alone, as if the command were run once for each.")
     ] = False,
@@ -101,6 +102,7 @@ def run(
     axes = grid.axes(loaded.kind, texts) if windows is None else walking.grid_of(loaded, texts)
     is_sweep = any(len(axis.values) > 1 for axis in axes)
     chosen = None if windows or is_sweep else loaded.configured(grid.texts_of(axes))
+    most = grid.most(top, is_sweep=chosen is None and windows is None)
     first, last = options.span(since, until)
     bill = options.bill(settings, costs_name, slippage_bps, slippage, borrow_rate, margin_rate)
     start_cash = options.cash(cash, settings)
@@ -131,13 +133,13 @@ def run(
     )
     run = options.new_run(settings)
     if alone:
-        return _each(job, run, chosen, axes, windows, given, top, format)
+        return _each(job, run, chosen, axes, windows, given, most, format)
     if windows is not None:
         made = backtesting.walked(job, run, axes, windows)
     elif chosen is not None:
         made = backtesting.tried(job, run, chosen)
     else:
-        return _swept(job, run, axes, given, places, top, format)
+        return _swept(job, run, axes, given, places, most, format)
     missing = [name for name in given.symbols if name not in made.result.decisions.panel.symbols]
     places.put(job, made, missing)
     with pipe.sealed("backtest", format, run=run, at=settings.now, stdout=records(places.report)) as out:
@@ -184,6 +186,8 @@ def _each(
     format: pipe.Format,
 ) -> int:
     """The same of each symbol alone; what is done when something ends it too early is kept and printed likewise."""
+    if told := each.ranking(job.loaded, axes):
+        show.say(told)
     with stoppable() as stops:
         if windows is not None:
             made = each.walked(job, run, axes, windows, stops)

@@ -193,6 +193,9 @@ def _notes(
     run: Simulation, costs: Costs, fill: str, decisions: Decisions, against: Compared | None, *, capacity: bool
 ) -> list[str]:
     notes = [against.note] if against is not None and against.note is not None else []
+    if young := unready(decisions):
+        needs = f"fewer bars than the {decisions.strategy.warmup:,} that the strategy needs, so nothing was decided"
+        notes.append(needs if len(decisions.panel.symbols) == 1 else f"{needs}: {_named(young)}")
     if decisions.strategy.gross > 1 and decisions.strategy.long_only:
         notes.append(
             f"gross {decisions.strategy.gross:g}: longs are bought with the cash there is, nothing is borrowed for more"
@@ -217,6 +220,13 @@ def _notes(
         volume = ", or no volume known" if costs.participation or costs.impact else ""
         notes.append(f"{orders} not filled: no bar {when}, or no cash{volume}")
     return notes
+
+
+def unready(decisions: Decisions) -> list[str]:
+    """The symbols that were never decided on because they have fewer bars than the strategy needs."""
+    short = decisions.panel.has_bar.sum(axis=0) < decisions.strategy.warmup
+    silent = short & ~np.isfinite(decisions.score).any(axis=0)  # a walk-forward's other strategies may need fewer
+    return [decisions.panel.symbols[n] for n in np.flatnonzero(silent)]
 
 
 def _named(symbols: Sequence[str]) -> str:

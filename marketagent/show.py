@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from shutil import get_terminal_size
 from typing import Any, TextIO
 
-from marketagent import wording
+from marketagent import beside, wording
 from marketagent.formats import NONE as NONE
 from marketagent.formats import SWEPT, cell, label
 from marketagent.formats import clean as clean
@@ -109,11 +109,10 @@ def tell(text: str) -> None:
 
 def table(records: Sequence[dict[str, Any]], screen: Screen) -> str:
     """`records` (as on a stream, ``kind`` included) as a table for `screen`, one after another for each kind; the folds of
-    several symbols, which would be pages, are left out."""
+    symbols alone, which would be pages, are left out."""
     if not records:
         return "(none)\n"
-    several = len({record.get("symbol") for record in records if record["kind"] == "fold"}) > 1
-    kinds = dict.fromkeys(record["kind"] for record in records if not (several and record["kind"] == "fold"))
+    kinds = dict.fromkeys(record["kind"] for record in records if not (record["kind"] == "fold" and _is_alone(record)))
     return "\n".join(_table(kind, [r for r in records if r["kind"] == kind], screen) for kind in kinds)
 
 
@@ -154,9 +153,10 @@ def _table(kind: str, records: list[dict[str, Any]], screen: Screen) -> str:
     rows = [_flat(record) for record in records]
     if kind == "strategy":
         return _strategies(records, screen)
-    if kind == "backtest" and len(records) == 1:
+    alone = _is_alone(records[0])
+    if kind == "backtest" and len(records) == 1 and not alone:
         return _sheet(records[0], screen)
-    if kind == "sweep" and len(records) == 1:
+    if kind == "sweep" and len(records) == 1 and not alone:
         return _facts(wording.sweep(records[-1]), screen) + _doubts(records[-1]["findings"])
     names, optional = _chosen(kind, rows)
     # The columns of a query are the user's: they stay where and as they were asked for.
@@ -168,7 +168,22 @@ def _table(kind: str, records: list[dict[str, Any]], screen: Screen) -> str:
         if _width(columns) > screen.width:
             columns.pop(name, None)
     right = [name for name in columns if _is_numeric([row.get(name) for row in rows])]
-    return _drawn(columns, right, title, screen, label_of=clean if kind == "row" else label)
+    drawn = _drawn(columns, right, title, screen, label_of=clean if kind == "row" else label)
+    return drawn + (_beside(records, screen) if kind == "backtest" and alone else "")
+
+
+def _is_alone(record: Mapping[str, Any]) -> bool:
+    """Whether it is of one symbol of several that were played alone."""
+    return record["kind"] in ("backtest", "sweep", "fold") and record.get("symbol") is not None
+
+
+def _beside(records: Sequence[dict[str, Any]], screen: Screen) -> str:
+    """What was asked for beside the runs, and what is to be said about them."""
+    drawn = [
+        _drawn(one.columns, list(one.columns)[1:], [one.title], screen, label_of=clean) for one in beside.asked(records)
+    ]
+    said = [one_line(f"{few(names)}: {note}" if names else note) for note, names in beside.notes(records)]
+    return "".join(f"\n{part}" for part in [*drawn, "".join(f"{line}\n" for line in said)] if part)
 
 
 def _strategies(records: list[dict[str, Any]], screen: Screen) -> str:
