@@ -243,6 +243,11 @@ def unrepeatable(scene: Scene) -> Iterator[Finding]:
         )
 
 
+def not_again(error: str) -> Finding:
+    """What stands for all findings of a sweep's best that raised when it was run again."""
+    return Finding(code="unrepeatable", text=error, number=1.0, limit=SAME)
+
+
 def price_jumps(scene: Scene) -> Iterator[Finding]:
     """A held symbol's close is so far from the one before that a split may be missing, or the price wrong."""
     panel, events = scene.result.decisions.panel, scene.result.simulation.events

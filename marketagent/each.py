@@ -132,15 +132,18 @@ def swept(job: Job, run: str, axes: Sequence[Axis], top: int, stops: Stops) -> E
 
     def keep(done: Sequence[Sweeping]) -> Iterator[Record]:
         runs = [(_run(run, sweep.sweep.ground.panel), sweep) for sweep in done]
-        for (_, sweep), (sheet, best) in zip(runs, backtesting.judged(job, runs) if runs else (), strict=True):
-            if best is not None:
-                young.extend(unready(best.result.decisions))
-            yield from sweep.best(sheet, top)
-            yield sheet
+        for (_, sweep), one in zip(runs, backtesting.judged(job, runs) if runs else (), strict=True):
+            if one.best is not None:
+                young.extend(unready(one.best.result.decisions))
+            if one.error is not None and one.sheet.symbol is not None:
+                not_again[one.sheet.symbol] = one.error
+            yield from sweep.best(one.sheet, top)
+            yield one.sheet
 
-    young: list[str] = []
+    young, not_again = list[str](), _Failed()
     size = min(_size(job), max(_CELLS // _BLOCKS // prod(len(axis.values) for axis in axes), 1))
     made = _through(job, stops, size, play, keep)
+    made.failed = not_again | made.failed  # what failed first is what is told
     sheets = [record for record in made.records if isinstance(record, Sweep)]
     where = (
         f"on {len(sheets):,} of {counted(made.asked, 'symbol')}"

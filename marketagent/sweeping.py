@@ -94,10 +94,10 @@ class Sweeping:
             told += f", {planned:,} on each of {counted(symbols, 'symbol')}" if symbols > 1 else ""
             show.say(told + ("; Ctrl-C keeps what is done" if kept else ""))
 
-    def named(self, failure: MarketAgentError) -> MarketAgentError:
+    def named(self, failure: MarketAgentError, number: int) -> MarketAgentError:
         """`failure` with the combination that it is of."""
-        if self.sweep.failed is not None and self.swept:
-            values = self.varied(self.plan.strategies.strategy(self.sweep.failed[0]).params())
+        if self.swept:
+            values = self.varied(self.plan.strategies.strategy(number).params())
             failure.args = (f"{failure} (with {' '.join(f'{name}={value}' for name, value in values.items())})",)
         return failure
 
@@ -230,7 +230,7 @@ def work_all(
     except (KeyboardInterrupt, Terminated) as stopped:  # raised again by who has kept what is done
         ended = stopped
     except MarketAgentError as failure:
-        ended = next((one.named(failure) for one in sweepings if one.sweep.failed is not None), failure)
+        ended = next((one.named(failure, fail[0]) for one in sweepings if (fail := one.sweep.failed)), failure)
         if not any(one.sweep.done for one in sweepings):
             raise
     if any(one.sweep.given_up for one in sweepings):
