@@ -140,9 +140,11 @@ def run(
         made = backtesting.tried(job, run, chosen)
     else:
         return _swept(job, run, axes, given, places, most, format)
-    missing = [name for name in given.symbols if name not in made.result.decisions.panel.symbols]
+    traded = made.result.decisions.panel.symbols
+    missing = [name for name in given.symbols if name not in traded]
     places.put(job, made, missing)
-    with pipe.sealed("backtest", format, run=run, at=settings.now, stdout=records(places.report)) as out:
+    stdout = records(places.report)
+    with pipe.sealed("backtest", format, run=run, at=settings.now, stdout=stdout, symbols=traded) as out:
         out.follow(given)
         out.write(made.record)
         for fold in made.folds if format != "csv" else ():  # whose rows are of one kind
@@ -158,10 +160,12 @@ def _swept(
     """Work through a sweep, keep all of it and print the best; what has ended it too early goes on once that is done."""
     with stoppable() as stops:
         made = backtesting.swept(job, run, axes, stops)
-        missing = [name for name in given.symbols if name not in made.sweep.sweep.ground.panel.symbols]
+        traded = made.sweep.sweep.ground.panel.symbols
+        missing = [name for name in given.symbols if name not in traded]
         places.put_sweep(job, made, missing)
         stops.release()
-        with pipe.sealed("backtest", format, run=run, at=job.now, stdout=records(places.report)) as out:
+        stdout = records(places.report)
+        with pipe.sealed("backtest", format, run=run, at=job.now, stdout=stdout, symbols=traded) as out:
             out.follow(given)
             for trial in made.sweep.best(made.sheet, top):
                 out.write(trial)

@@ -422,8 +422,23 @@ def test_the_next_command_takes_the_symbols_out_of_the_stream(home: Path) -> Non
     told = ma(home, "backtest", "AAPL", "BBB", *CROSS, "--each").stdout
     piped = ma(home, "backtest", *CROSS, "--each", stdin=told)
     assert [record["symbol"] for record in lines(piped)[1:-1]] == ["AAPL", "BBB"]
-    together = ma(home, "backtest", "AAPL", "BBB", *CROSS).stdout  # whose one record is of no symbol
-    assert ma(home, "score", *CROSS, stdin=together).returncode == 66
+
+
+@pytest.mark.parametrize("words", [CROSS, GRID, [*GRID, "--walk-forward", "60d/20d"]], ids=["run", "sweep", "walk"])
+def test_the_next_command_takes_the_symbols_that_were_backtested_together(home: Path, words: list[str]) -> None:
+    together = ma(home, "backtest", "BBB", "AAPL", *words)
+    assert lines(together)[0]["symbols"] == ["AAPL", "BBB"]
+    assert {record.get("symbol") for record in lines(together)[1:-1]} == {None}
+    scored = ma(home, "score", *CROSS, "--as-of", "2014-08-29", stdin=together.stdout)
+    assert (scored.returncode, [record["symbol"] for record in lines(scored)[1:-1]]) == (0, ["AAPL", "BBB"])
+    assert lines(scored)[-1]["up"]["cmd"] == "backtest"
+
+
+def test_a_stream_without_symbols_says_so_to_the_next_command(home: Path) -> None:
+    listed = ma(home, "backtest", "--list").stdout
+    done = ma(home, "score", *CROSS, stdin=listed)
+    said = "ma: ma backtest names no symbols; run: ma score AAPL MSFT, or pipe them in from ma fetch\n"
+    assert (done.returncode, done.stderr) == (66, said)
 
 
 def test_of_bars_within_a_day_those_count_that_count_when_it_is_read_alone(tmp_path: Path) -> None:
