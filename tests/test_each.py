@@ -305,7 +305,7 @@ def test_an_interrupted_sweep_keeps_what_is_done_of_all_symbols(home: Path, tmp_
 
 
 def test_on_a_terminal_each_symbol_is_a_line(home: Path, monkeypatch: Any, capfd: Any) -> None:
-    done = here(home, monkeypatch, capfd, "backtest", *CROSS, "--each", "--format", "table", COLUMNS="100")
+    done = here(home, monkeypatch, capfd, "backtest", *CROSS, "--each", "--format", "table", COLUMNS="140")
     title, head, *rows = done.stdout.partition("\n\n")[0].splitlines()
     assert title == "strategy sma_cross · judged in sample"
     assert head.split()[:7] == ["symbol", "return", "cagr", "sharpe", "drawdown", "trades", "turnover"]
@@ -394,7 +394,7 @@ def test_on_a_terminal_a_sweep_is_a_table_of_trials_and_a_line_for_each_symbol(
     home: Path, monkeypatch: Any, capfd: Any
 ) -> None:
     words = ["backtest", "AAPL", "BBB", *GRID, "--each", "--top", "2"]
-    trials, sweeps = here(home, monkeypatch, capfd, *words, "--format", "table").stdout.split("\n\n")
+    trials, sweeps = here(home, monkeypatch, capfd, *words, "--format", "table", COLUMNS="140").stdout.split("\n\n")
     assert [row.split()[:2] for row in trials.splitlines()[2:]] == [
         ["AAPL", "1"],
         ["AAPL", "2"],
@@ -411,7 +411,7 @@ def test_on_a_terminal_a_sweep_is_a_table_of_trials_and_a_line_for_each_symbol(
 
 def test_on_a_terminal_windows_of_several_symbols_stay_in_the_store(home: Path, monkeypatch: Any, capfd: Any) -> None:
     words = ["backtest", "AAPL", "BBB", *GRID, "--walk-forward", "60d/20d", "--each", "--format", "table"]
-    done = here(home, monkeypatch, capfd, *words, COLUMNS="120")
+    done = here(home, monkeypatch, capfd, *words, COLUMNS="160")
     title, head, *rows = done.stdout.splitlines()
     assert "judged out of sample" in title
     assert ("in sample sharpe" in head, [row.split()[0] for row in rows]) == (True, ["AAPL", "BBB"])
