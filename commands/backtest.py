@@ -66,8 +66,9 @@ def run(
         str | None, typer.Option("--report", help="Write a page of it all to this .html file; - is stdout.")
     ] = None,
     top: Annotated[
-        int, typer.Option("--top", min=1, help="How many of the best combinations of a sweep to print.")
-    ] = 10,
+        int | None,
+        typer.Option("--top", min=1, help="How many of the best combinations of a sweep to print; by itself 10."),
+    ] = None,
     alone: Annotated[
         bool, typer.Option("--each", help="Backtest each symbol alone, as if the command were run once for each.")
     ] = False,
@@ -101,6 +102,7 @@ def run(
     axes = grid.axes(loaded.kind, texts) if windows is None else walking.grid_of(loaded, texts)
     is_sweep = any(len(axis.values) > 1 for axis in axes)
     chosen = None if windows or is_sweep else loaded.configured(grid.texts_of(axes))
+    most = grid.most(top, is_sweep=chosen is None and windows is None)
     first, last = options.span(since, until)
     bill = options.bill(settings, costs_name, slippage_bps, slippage, borrow_rate, margin_rate)
     start_cash = options.cash(cash, settings)
@@ -131,16 +133,18 @@ def run(
     )
     run = options.new_run(settings)
     if alone:
-        return _each(job, run, chosen, axes, windows, given, top, format)
+        return _each(job, run, chosen, axes, windows, given, most, format)
     if windows is not None:
         made = backtesting.walked(job, run, axes, windows)
     elif chosen is not None:
         made = backtesting.tried(job, run, chosen)
     else:
-        return _swept(job, run, axes, given, places, top, format)
-    missing = [name for name in given.symbols if name not in made.result.decisions.panel.symbols]
+        return _swept(job, run, axes, given, places, most, format)
+    traded = made.result.decisions.panel.symbols
+    missing = [name for name in given.symbols if name not in traded]
     places.put(job, made, missing)
-    with pipe.sealed("backtest", format, run=run, at=settings.now, stdout=records(places.report)) as out:
+    stdout = records(places.report)
+    with pipe.sealed("backtest", format, run=run, at=settings.now, stdout=stdout, symbols=traded) as out:
         out.follow(given)
         out.write(made.record)
         for fold in made.folds if format != "csv" else ():  # whose rows are of one kind
@@ -156,10 +160,12 @@ def _swept(
     """Work through a sweep, keep all of it and print the best; what has ended it too early goes on once that is done."""
     with stoppable() as stops:
         made = backtesting.swept(job, run, axes, stops)
-        missing = [name for name in given.symbols if name not in made.sweep.sweep.ground.panel.symbols]
+        traded = made.sweep.sweep.ground.panel.symbols
+        missing = [name for name in given.symbols if name not in traded]
         places.put_sweep(job, made, missing)
         stops.release()
-        with pipe.sealed("backtest", format, run=run, at=job.now, stdout=records(places.report)) as out:
+        stdout = records(places.report)
+        with pipe.sealed("backtest", format, run=run, at=job.now, stdout=stdout, symbols=traded) as out:
             out.follow(given)
             for trial in made.sweep.best(made.sheet, top):
                 out.write(trial)
@@ -184,6 +190,8 @@ def _each(
     format: pipe.Format,
 ) -> int:
     """The same of each symbol alone; what is done when something ends it too early is kept and printed likewise."""
+    if told := each.ranking(job.loaded, axes):
+        show.say(told)
     with stoppable() as stops:
         if windows is not None:
             made = each.walked(job, run, axes, windows, stops)

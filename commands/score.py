@@ -47,7 +47,8 @@ def run(
         return live.score(incoming, live.Scorer(settings, loaded, chosen, view, format, raw))
     given = pipe.symbols_in(symbols, incoming, settings.watchlists)
     if not given.symbols:
-        raise NoData("no symbols; run: ma score AAPL MSFT, or pipe them in from ma fetch")
+        none = f"ma {given.up.cmd} names no symbols" if given.up else "no symbols"
+        raise NoData(f"{none}; run: ma score AAPL MSFT, or pipe them in from ma fetch")
     wait = settings.busy_timeout_s
     panel = view.panel(settings.home, given.symbols, timeout_s=wait)
     scoring.require_session(settings.home, panel, view.last, timeout_s=wait)

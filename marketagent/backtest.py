@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marketagent import metrics
+from marketagent.benchmark import Compared, compared
 from marketagent.costing import TIMES, Size, break_even_bps, guessed_bps
 from marketagent.costs import Costs
 from marketagent.decision import Decisions
@@ -37,7 +38,7 @@ class Terms:
 class Backtest:
     """One run: `returns` (T,) per session, the first against the starting cash; `metrics` by name (None: undefined).
 
-    `sizes` are the accounts of other sizes that were asked for, `benchmark` (T,) the returns it is compared with.
+    `sizes` are the accounts of other sizes that were asked for, `benchmark` is what it is compared with.
     """
 
     decisions: Decisions
@@ -46,7 +47,7 @@ class Backtest:
     metrics: dict[str, float | None]
     notes: tuple[str, ...]
     sizes: tuple[Size, ...] = ()
-    benchmark: Array | None = None
+    benchmark: Compared | None = None
 
     def frame(self) -> "pd.DataFrame":
         """Equity, cash, exposure and returns as a pandas table by session."""
@@ -68,7 +69,8 @@ def backtest(
     benchmark: Array | None = None,
     capacity: bool = False,
 ) -> Backtest:
-    """Trade `decisions` from row `start` on with `cash` USD; `benchmark` (T,) is an adjusted close to compare with.
+    """Trade `decisions` from row `start` on with `cash` USD; `benchmark` (T,) is an adjusted close to compare with, of which
+    there is one from there on.
 
     `capacity` trades accounts of other sizes, too: TIMES the cash.
     """
@@ -80,7 +82,7 @@ def backtest(
         )
 
     run = traded(costs, cash)
-    against = None if benchmark is None else benchmark_returns(benchmark, start)
+    against = None if benchmark is None else compared(benchmark, panel, start)
     a_year = metrics.SESSIONS * bars_a_session(panel.timeframe)
     measured = _measured(run, costs, panel, fill, cash, against, a_year)
     returns = metrics.session_returns(run.equity, cash)
@@ -91,21 +93,22 @@ def backtest(
         run,
         returns,
         measured,
-        tuple(_notes(run, costs, fill, decisions, capacity=capacity)),
+        tuple(_notes(run, costs, fill, decisions, against, capacity=capacity)),
         tuple(_size(other, _paid(other, panel, fill), money, a_year) for money, other in sizes),
         against,
     )
 
 
 def _measured(
-    run: Simulation, costs: Costs, panel: Panel, fill: str, cash: float, against: Array | None, a_year: int
+    run: Simulation, costs: Costs, panel: Panel, fill: str, cash: float, against: Compared | None, a_year: int
 ) -> dict[str, float | None]:
     """Every metric, with so many bars `a_year`; `costs_paid` is commissions, slippage and what was lent by, in USD."""
     events, traded = run.events, _by_row(run, panel, _values(run))
     pnl = metrics.round_trips(events.column, events.quantity, events.price, events.commission, kind=_EVENT[events.kind])
+    beside = None if against is None else against.returns
     with np.errstate(divide="ignore", invalid="ignore"):  # a lost account has no exposure to speak of
         gross = np.where(run.equity > 0, run.exposure / run.equity, 0.0)
-    measured = metrics.summary(run.equity, cash, gross=gross, traded=traded, pnl=pnl, benchmark=against, periods=a_year)
+    measured = metrics.summary(run.equity, cash, gross=gross, traded=traded, pnl=pnl, benchmark=beside, periods=a_year)
     return {
         **measured,
         "costs_paid": _paid(run, panel, fill),
@@ -121,20 +124,24 @@ def _break_even(
     panel: Panel,
     fill: str,
     cash: float,
-    against: Array | None,
+    against: Compared | None,
 ) -> float | None:
     # What the account had to be worth in the end: what it began with, or what the benchmark made of it.
-    goal = 1.0 if against is None else float(np.prod(1 + against))
+    goal = 1.0 if against is None else float(np.prod(1 + against.returns[against.known]))
     before = np.concatenate([[cash], run.equity[:-1]])
     usable = np.where(before > 0, before, np.inf)  # a lost account trades nothing
     traded, paid = _by_row(run, panel, _values(run)), _by_row(run, panel, _event_costs(run, panel, fill))
-    guess = guessed_bps(returns, paid / usable, traded / usable, goal)
+    beside = np.ones(len(returns), dtype=bool) if against is None else against.known
+    guess = guessed_bps(returns[beside], (paid / usable)[beside], (traded / usable)[beside], goal)
 
     def growth(other: Simulation) -> float:  # over the goal, in logs: next to a straight line over the costs
-        return float(np.log(max(float(other.equity[-1]) / (cash * goal), _LOST)))
+        grown = float(other.equity[-1]) / cash
+        if not beside.all():
+            grown = float(np.prod(1 + metrics.session_returns(other.equity, cash)[beside]))
+        return float(np.log(max(grown / goal, _LOST)))
 
-    total = float(traded.sum())
-    about = (float(paid.sum()) / total * 10_000, growth(run)) if total else None
+    total = float(traded[beside].sum())
+    about = (float(paid[beside].sum()) / total * 10_000, growth(run)) if total else None
     return break_even_bps(lambda bps: growth(simulated(costs.flat(bps), cash)), guess, total / (cash * goal), about)
 
 
@@ -182,17 +189,13 @@ _EVENT = np.array(
 )
 
 
-def benchmark_returns(close: Array, start: int) -> Array:
-    """Returns of a benchmark from row `start` on, 0 on the first and where it has no bar: the holder just waits."""
-    newest = np.maximum.accumulate(np.where(np.isfinite(close), np.arange(len(close)), -1))
-    held = np.where(newest >= 0, close[np.maximum(newest, 0)], np.nan)[start:]
-    change = np.zeros(len(held))
-    change[1:] = held[1:] / held[:-1] - 1
-    return np.where(np.isfinite(change), change, 0.0)
-
-
-def _notes(run: Simulation, costs: Costs, fill: str, decisions: Decisions, *, capacity: bool) -> list[str]:
-    notes = []
+def _notes(
+    run: Simulation, costs: Costs, fill: str, decisions: Decisions, against: Compared | None, *, capacity: bool
+) -> list[str]:
+    notes = [against.note] if against is not None and against.note is not None else []
+    if young := unready(decisions):
+        needs = f"fewer bars than the {decisions.strategy.warmup:,} that the strategy needs, so nothing was decided"
+        notes.append(needs if len(decisions.panel.symbols) == 1 else f"{needs}: {_named(young)}")
     if decisions.strategy.gross > 1 and decisions.strategy.long_only:
         notes.append(
             f"gross {decisions.strategy.gross:g}: longs are bought with the cash there is, nothing is borrowed for more"
@@ -217,6 +220,13 @@ def _notes(run: Simulation, costs: Costs, fill: str, decisions: Decisions, *, ca
         volume = ", or no volume known" if costs.participation or costs.impact else ""
         notes.append(f"{orders} not filled: no bar {when}, or no cash{volume}")
     return notes
+
+
+def unready(decisions: Decisions) -> list[str]:
+    """The symbols that were never decided on because they have fewer bars than the strategy needs."""
+    short = decisions.panel.has_bar.sum(axis=0) < decisions.strategy.warmup
+    silent = short & ~np.isfinite(decisions.score).any(axis=0)  # a walk-forward's other strategies may need fewer
+    return [decisions.panel.symbols[n] for n in np.flatnonzero(silent)]
 
 
 def _named(symbols: Sequence[str]) -> str:

@@ -7,11 +7,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from marketagent import judging, nulling, scoring, show, sweeping, walking
+from marketagent import critic, judging, nulling, scoring, show, sweeping, walking
 from marketagent.backtest import Backtest, Terms, backtest
 from marketagent.catalog import Loaded, blame
 from marketagent.decision import Decisions, decide
-from marketagent.errors import UsageError
+from marketagent.errors import MarketAgentError, UsageError
 from marketagent.grid import Axis
 from marketagent.luck import Chance, Intervals
 from marketagent.panel import Array, Panel
@@ -105,6 +105,16 @@ class Tried:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """The record of a sweep and its `best` combination as a run: None if none is done, or with the `error` that it raised when
+    it was decided again."""
+
+    sheet: Sweep
+    best: Tried | None = None
+    error: MarketAgentError | None = None
+
+
+@dataclass(frozen=True)
 class Swept:
     """A sweep, its record, and its `best` combination as a run, None if none is done; what `ended` it too early, if anything."""
 
@@ -180,11 +190,11 @@ def swept(job: Job, run: str, axes: Sequence[Axis], stops: Stops) -> Swept:
     plan = sweeping.planned(job.home, job.loaded, axes)
     sweep = prepared(job, axes, plan, panel, opinions, job.read_benchmark())
     ended = sweep.work(stops)
-    [(sheet, best)] = judged(job, [(run, sweep)])
+    [made] = judged(job, [(run, sweep)])
     if ended is not None and sweep.sweep.given_up:
         show.say(sweep.summary)
         raise ended
-    return Swept(sweep, sheet, best, ended)
+    return Swept(sweep, made.sheet, made.best, ended or made.error)
 
 
 def played(
@@ -239,33 +249,54 @@ def prepared(
     )
 
 
-def judged(job: Job, runs: Sequence[tuple[str, Sweeping]]) -> list[tuple[Sweep, Tried | None]]:
-    """What sweeps came to, kept with all of their trials; of each its best combination as a run, None if none is done."""
+def judged(job: Job, runs: Sequence[tuple[str, Sweeping]]) -> list[Judged]:
+    """What sweeps came to, kept with all of their trials, and of each its best combination as a run."""
     entries = [(run, sweep, sweep.sweep.done.numbers) for run, sweep in runs]
     families = judging.entered(job.home, entries, job.now, timeout_s=job.timeout_s)
     sheets = [
         replace(judging.judged(run, sweep, family), symbol=job.alone(sweep.sweep.ground.panel))
         for (run, sweep), family in zip(runs, families, strict=True)
     ]
-    done = [(sheet, sweep) for sheet, (_, sweep) in zip(sheets, runs, strict=True) if sweep.sweep.done]
-    best = {made.record.run: made for made in (_bests(job, done) if done else ())}
-    made = [(_doubted(sheet, best.get(sheet.run)), best.get(sheet.run)) for sheet in sheets]
-    rows = [sweep.rows(sheet) for (sheet, _), (_, sweep) in zip(made, runs, strict=True)]
+    made = _with_best(job, [(sheet, sweep) for sheet, (_, sweep) in zip(sheets, runs, strict=True)])
+    rows = [sweep.rows(one.sheet) for one, (_, sweep) in zip(made, runs, strict=True)]
     write_sweeps(job.home, rows, job.now, timeout_s=job.timeout_s)
     return made
 
 
-def _bests(job: Job, sweeps: Sequence[tuple[Sweep, Sweeping]]) -> list[Tried]:
-    """Of each its combination with the highest Sharpe ratio, traded by the plain engine and doubted; it is not kept once
-    more."""
-    results = [_best(job, sweep) for _, sweep in sweeps]
-    tried = [
-        scoring.trial_of(sheet.run, job.loaded, result) for (sheet, _), result in zip(sweeps, results, strict=True)
-    ]
+def _with_best(job: Job, sweeps: Sequence[tuple[Sweep, Sweeping]]) -> list[Judged]:
+    """Each with its combination of the highest Sharpe ratio, traded by the plain engine; that run is not kept once more."""
+    played, failed = list[tuple[Sweep, Sweeping, Backtest]](), dict[str, MarketAgentError]()
+    for sheet, sweep in sweeps:
+        if sweep.sweep.done:
+            try:
+                played.append((sheet, sweep, _best(job, sweep)))
+            except MarketAgentError as error:  # what was swept is kept all the same, and it is told of behind that
+                failed[sheet.run] = _not_again(sweep, error)
+    best = {made.record.run: made for made in (_doubted(job, played) if played else ())}
+    return [_judged_sweep(sheet, best.get(sheet.run), failed.get(sheet.run)) for sheet, _ in sweeps]
+
+
+def _best(job: Job, sweep: Sweeping) -> Backtest:
+    ground = sweep.sweep.ground
+    with blame(sweep.loaded.file, sweep.loaded.kind):
+        strategy = sweep.sweep.own(sweep.plan.strategies.strategy(int(sweep.ranked[0])))
+        decisions = decide(strategy, ground.panel, sweep.sweep.opinions)
+    return _traded(job, decisions, ground.start, sweep.against)
+
+
+def _not_again(sweep: Sweeping, error: MarketAgentError) -> MarketAgentError:
+    named = sweep.named(error, int(sweep.ranked[0]))
+    named.args = (f"the sweep is kept, but its best combination failed when it was decided again: {named}",)
+    return named
+
+
+def _doubted(job: Job, sweeps: Sequence[tuple[Sweep, Sweeping, Backtest]]) -> list[Tried]:
+    """The best of each with its record, held against what the store knows beside it."""
+    tried = [scoring.trial_of(sheet.run, job.loaded, result) for sheet, _, result in sweeps]
     near = trials.nearby_each(job.home, tried, timeout_s=job.timeout_s)
-    refused = job.read_quarantined([sweep.sweep.ground.panel for _, sweep in sweeps])
+    refused = job.read_quarantined([sweep.sweep.ground.panel for _, sweep, _ in sweeps])
     made = []
-    for (sheet, sweep), result, neighbours, rows in zip(sweeps, results, near, refused, strict=True):
+    for (sheet, sweep, result), neighbours, rows in zip(sweeps, near, refused, strict=True):
         doubts = scoring.criticised(
             job.home, neighbours, result, job.terms.cash, rows,
             timeout_s=job.timeout_s, plateau=sweep.plateaus[sweep.ranked[0]],
@@ -278,16 +309,11 @@ def _bests(job: Job, sweeps: Sequence[tuple[Sweep, Sweeping]]) -> list[Tried]:
     return made
 
 
-def _best(job: Job, sweep: Sweeping) -> Backtest:
-    ground = sweep.sweep.ground
-    with blame(sweep.loaded.file, sweep.loaded.kind):
-        strategy = sweep.sweep.own(sweep.plan.strategies.strategy(int(sweep.ranked[0])))
-        decisions = decide(strategy, ground.panel, sweep.sweep.opinions)
-    return _traded(job, decisions, ground.start, sweep.against)
-
-
-def _doubted(sheet: Sweep, best: Tried | None) -> Sweep:
-    return sheet if best is None else replace(sheet, findings=best.record.findings)
+def _judged_sweep(sheet: Sweep, best: Tried | None, error: MarketAgentError | None) -> Judged:
+    findings = [] if best is None else best.record.findings
+    if error is not None:
+        findings = [critic.not_again(show.one_line(error))]
+    return Judged(replace(sheet, findings=findings), best, error)
 
 
 def _played(job: Job, run: str, decisions: Decisions, start: int, against: Benchmark | None) -> Played:
@@ -305,7 +331,7 @@ def _traded(job: Job, decisions: Decisions, start: int, against: Benchmark | Non
         start=start,
         fill=terms.fill,
         steps=terms.steps,
-        benchmark=None if against is None else against.close_on(decisions.panel),
+        benchmark=None if against is None else against.close_on(decisions.panel, start),
         capacity=job.capacity,
     )
 

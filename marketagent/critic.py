@@ -25,7 +25,7 @@ LONGEST_FALL = 0.5  # of the sessions, without a new high
 LONGEST_REST = 0.25  # of the sessions, without a position
 MOST_STALE = 0.01  # of the fills
 MOST_VOLUME = 0.05  # of a symbol's volume of the day
-MOST_MISSING = 0.02  # of a symbol's sessions between its first bar and its last
+MOST_MISSING = 0.02  # of a symbol's sessions between its first bar and its last, and of a benchmark's in all of the run
 LARGEST_STEP = 0.6  # of the close before, or its inverse: a split of 2 for 1 that nobody told is 0.5
 LEAST_PLATEAU = 0.5  # of its own Sharpe ratio, by the median of the neighbours
 LEAST_NEIGHBOURS = 3
@@ -243,6 +243,11 @@ def unrepeatable(scene: Scene) -> Iterator[Finding]:
         )
 
 
+def not_again(error: str) -> Finding:
+    """What stands for all findings of a sweep's best that raised when it was run again."""
+    return Finding(code="unrepeatable", text=error, number=1.0, limit=SAME)
+
+
 def price_jumps(scene: Scene) -> Iterator[Finding]:
     """A held symbol's close is so far from the one before that a split may be missing, or the price wrong."""
     panel, events = scene.result.decisions.panel, scene.result.simulation.events
@@ -287,6 +292,21 @@ def data_gaps(scene: Scene) -> Iterator[Finding]:
             text=f"{lacking:,} of {len(lives):,} symbols lack more than {MOST_MISSING:.0%} of their sessions;"
             f" {panel.symbols[worst]} lacks {missing[worst]:,} of {lives[worst]:,}",
             number=float(share[worst]),
+            limit=MOST_MISSING,
+        )
+
+
+def benchmark_gaps(scene: Scene) -> Iterator[Finding]:
+    """The benchmark has no bars on many sessions of the run: it is compared with on the others alone."""
+    beside = scene.result.benchmark
+    if beside is None:
+        return
+    of = len(beside.lacking)
+    if beside.missing / of > MOST_MISSING:
+        yield Finding(
+            code="benchmark_gaps",
+            text=f"the benchmark has no bar on {beside.missing:,} of {of:,} sessions; what compares with it says nothing of them",
+            number=beside.missing / of,
             limit=MOST_MISSING,
         )
 
@@ -366,6 +386,7 @@ RULES: tuple[Callable[[Scene], Iterator[Finding]], ...] = (
     unrepeatable,
     price_jumps,
     data_gaps,
+    benchmark_gaps,
     quarantined,
     survivorship,
     contaminated,

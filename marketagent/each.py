@@ -14,7 +14,9 @@ from typing import TypeVar
 import numpy as np
 
 from marketagent import backtesting, luck, progress, show, sweeping
+from marketagent.backtest import unready
 from marketagent.backtesting import Job, Played
+from marketagent.catalog import Loaded
 from marketagent.decision import BadStrategy
 from marketagent.errors import MarketAgentError, NoData
 from marketagent.formats import cell, counted
@@ -78,6 +80,18 @@ class Each:
         return self
 
 
+def ranking(loaded: Loaded, axes: Sequence[Axis]) -> str | None:
+    """What to say of a strategy that chooses among symbols, which have nobody beside them here; None of any other."""
+    sizing = next(
+        (axis.values for axis in axes if axis.name == "sizing"), (loaded.kind.described()["sizing"]["default"],)
+    )
+    if loaded.kind.cross_sectional:
+        return f"{loaded.name} ranks symbols against each other, and --each shows it one at a time: there is nothing to rank"
+    if "top_k" in sizing:
+        return "sizing=top_k chooses among symbols, and --each shows it one at a time: there is nothing to choose"
+    return None
+
+
 def tried(job: Job, run: str, strategy: Strategy, stops: Stops) -> Each:
     """`strategy` traded on each symbol, as ``backtesting.tried``."""
     against = job.read_benchmark()
@@ -118,12 +132,18 @@ def swept(job: Job, run: str, axes: Sequence[Axis], top: int, stops: Stops) -> E
 
     def keep(done: Sequence[Sweeping]) -> Iterator[Record]:
         runs = [(_run(run, sweep.sweep.ground.panel), sweep) for sweep in done]
-        for (_, sweep), (sheet, _) in zip(runs, backtesting.judged(job, runs) if runs else (), strict=True):
-            yield from sweep.best(sheet, top)
-            yield sheet
+        for (_, sweep), one in zip(runs, backtesting.judged(job, runs) if runs else (), strict=True):
+            if one.best is not None:
+                young.extend(unready(one.best.result.decisions))
+            if one.error is not None and one.sheet.symbol is not None:
+                not_again[one.sheet.symbol] = one.error
+            yield from sweep.best(one.sheet, top)
+            yield one.sheet
 
+    young, not_again = list[str](), _Failed()
     size = min(_size(job), max(_CELLS // _BLOCKS // prod(len(axis.values) for axis in axes), 1))
     made = _through(job, stops, size, play, keep)
+    made.failed = not_again | made.failed  # what failed first is what is told
     sheets = [record for record in made.records if isinstance(record, Sweep)]
     where = (
         f"on {len(sheets):,} of {counted(made.asked, 'symbol')}"
@@ -132,6 +152,8 @@ def swept(job: Job, run: str, axes: Sequence[Axis], top: int, stops: Stops) -> E
     )
     where += f", {len(plan.strategies):,} on each" if made.asked > 1 else ""
     made.said = sweeping.summary(sum(sheet.done for sheet in sheets), plan, where, made.asked)
+    if young:
+        made.said += f"; {show.few(young)}: fewer bars than the best combination needs, so nothing was decided"
     return made.checked()
 
 

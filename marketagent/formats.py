@@ -35,6 +35,7 @@ _SCORES = {
     "profit_factor",
     "plateau",
     "spa_p",
+    "null_p",
 }
 
 

@@ -14,6 +14,7 @@ from marketagent.outcomes import Array, Figures, Numbers
 from marketagent.strategy import Strategy
 
 MOST = 1_000_000  # combinations; more is a typing error
+SHOWN = 10  # of the best combinations, without --top
 FEW = 64  # combinations of a grid that nobody has asked for
 _CELLS = 1_000_000  # of neighbours that are looked at at once: 8 MB
 _SIZES = (1, 2, 3, 5, 7)  # how many values a parameter of such a grid can have
@@ -42,6 +43,15 @@ def axes(kind: type[Strategy], texts: Mapping[str, str]) -> list[Axis]:
     if count > MOST:
         raise UsageError(f"--set makes {count:,} combinations; the most are {MOST:,}")
     return found
+
+
+def most(asked: int | None, *, is_sweep: bool) -> int:
+    """How many of the best combinations are to be shown; raises UsageError where it was `asked` for and is no sweep."""
+    if asked is not None and not is_sweep:
+        raise UsageError(
+            f"--top {asked} is of a sweep, and this is none: no --set has several values, or --walk-forward is given"
+        )
+    return SHOWN if asked is None else asked
 
 
 def texts_of(found: Sequence[Axis]) -> dict[str, str]:

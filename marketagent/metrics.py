@@ -43,10 +43,12 @@ def summary(
     """Every metric of this file, by its name.
 
     `equity` (T,) in USD at each close, after starting from `cash`; `gross` exposure and `traded` value (T,) as
-    `exposure` and `turnover` take them; `pnl` of the round trips; `risk_free` a fraction a year.
+    `exposure` and `turnover` take them; `pnl` of the round trips; `risk_free` a fraction a year. Where a `benchmark` has no
+    return (NaN) nothing is compared.
     """
     returns = session_returns(equity, cash)
-    against = None if benchmark is None else _checked(benchmark)
+    both = None if benchmark is None else np.isfinite(benchmark)
+    ours, against = (returns, None) if benchmark is None else (returns[both], benchmark[both])
     growth, falls = cagr(returns, periods), _drawdowns(returns)
     fall = _deepest(falls)
     return {
@@ -58,9 +60,9 @@ def summary(
         "calmar": _growth_to_fall(growth, fall),
         "max_drawdown": fall,
         "drawdown_days": _longest(falls, periods),
-        "alpha": None if against is None else alpha(returns, against, risk_free, periods),
-        "beta": None if against is None else beta(returns, against),
-        "information_ratio": None if against is None else information_ratio(returns, against),
+        "alpha": None if against is None else alpha(ours, against, risk_free, periods),
+        "beta": None if against is None else beta(ours, against),
+        "information_ratio": None if against is None else information_ratio(ours, against),
         "exposure": exposure(gross),
         "turnover": turnover(traded, equity, periods),
         "trades": trades(pnl),

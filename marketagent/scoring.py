@@ -170,13 +170,16 @@ class Benchmark:
     symbol: str
     panel: Panel
 
-    def close_on(self, panel: Panel) -> Array:
-        """(T,) its adjusted closes on the sessions of `panel`; raises NoData where it has none."""
+    def close_on(self, panel: Panel, start: int) -> Array:
+        """(T,) its adjusted closes on the rows of `panel`; raises NoData where it has none from row `start` on."""
         close = np.full(len(panel.sessions), np.nan)
         _, here, there = np.intersect1d(panel.sessions, self.panel.sessions, return_indices=True)
         close[here] = self.panel.close[there, 0]
-        if not len(here):
-            raise NoData(f"benchmark {self.symbol} has no bar between {panel.days[0]} and {panel.days[-1]}")
+        if not np.isfinite(close[start:]).any():
+            raise NoData(
+                f"benchmark {self.symbol} has no bar between {panel.days[start]} and {panel.days[-1]};"
+                f" run: ma fetch {self.symbol} --from {panel.days[start]}"
+            )
         return close
 
 

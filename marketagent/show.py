@@ -9,13 +9,16 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from shutil import get_terminal_size
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from marketagent import wording
+from marketagent import beside, wording
 from marketagent.formats import NONE as NONE
 from marketagent.formats import SWEPT, cell, label
 from marketagent.formats import clean as clean
 from marketagent.redact import redacted
+
+if TYPE_CHECKING:
+    from marketagent.report.model import Figure
 
 _LONGEST = 2000
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -109,11 +112,10 @@ def tell(text: str) -> None:
 
 def table(records: Sequence[dict[str, Any]], screen: Screen) -> str:
     """`records` (as on a stream, ``kind`` included) as a table for `screen`, one after another for each kind; the folds of
-    several symbols, which would be pages, are left out."""
+    symbols alone, which would be pages, are left out."""
     if not records:
         return "(none)\n"
-    several = len({record.get("symbol") for record in records if record["kind"] == "fold"}) > 1
-    kinds = dict.fromkeys(record["kind"] for record in records if not (several and record["kind"] == "fold"))
+    kinds = dict.fromkeys(record["kind"] for record in records if not (record["kind"] == "fold" and _is_alone(record)))
     return "\n".join(_table(kind, [r for r in records if r["kind"] == kind], screen) for kind in kinds)
 
 
@@ -154,9 +156,10 @@ def _table(kind: str, records: list[dict[str, Any]], screen: Screen) -> str:
     rows = [_flat(record) for record in records]
     if kind == "strategy":
         return _strategies(records, screen)
-    if kind == "backtest" and len(records) == 1:
+    alone = _is_alone(records[0])
+    if kind == "backtest" and len(records) == 1 and not alone:
         return _sheet(records[0], screen)
-    if kind == "sweep" and len(records) == 1:
+    if kind == "sweep" and len(records) == 1 and not alone:
         return _facts(wording.sweep(records[-1]), screen) + _doubts(records[-1]["findings"])
     names, optional = _chosen(kind, rows)
     # The columns of a query are the user's: they stay where and as they were asked for.
@@ -164,11 +167,34 @@ def _table(kind: str, records: list[dict[str, Any]], screen: Screen) -> str:
     title = [f"{name} {cell(name, rows[0].get(name))}" for name in shared]
     text = _plain if kind == "row" else cell
     columns = {name: [text(name, row.get(name)) for row in rows] for name in names if name not in shared}
-    for name in reversed(optional):
-        if _width(columns) > screen.width:
-            columns.pop(name, None)
+    gone = _fitted(columns, optional, screen.width)
     right = [name for name in columns if _is_numeric([row.get(name) for row in rows])]
-    return _drawn(columns, right, title, screen, label_of=clean if kind == "row" else label)
+    below = f"no room for {', '.join(map(label, gone))}: a wider terminal or --format ndjson shows them" if gone else ""
+    drawn = _drawn(columns, right, title, screen, below, label_of=clean if kind == "row" else label)
+    return drawn + (_beside(records, screen) if kind == "backtest" and alone else "")
+
+
+def _fitted(columns: dict[str, list[str]], optional: Sequence[str], width: int) -> list[str]:
+    """Take as many of the `optional` columns out as do not fit, the last first; returns those in which there was anything."""
+    gone: list[str] = []
+    for name in reversed(optional):
+        if name in columns and _width(columns) > width and any(text != NONE for text in columns.pop(name)):
+            gone.insert(0, name)
+    return gone
+
+
+def _is_alone(record: Mapping[str, Any]) -> bool:
+    """Whether it is of one symbol of several that were played alone."""
+    return record["kind"] in ("backtest", "sweep", "fold") and record.get("symbol") is not None
+
+
+def _beside(records: Sequence[dict[str, Any]], screen: Screen) -> str:
+    """What was asked for beside the runs, and what is to be said about them."""
+    drawn = [
+        _drawn(one.columns, list(one.columns)[1:], [one.title], screen, label_of=clean) for one in beside.asked(records)
+    ]
+    said = [one_line(f"{few(names)}: {note}" if names else note) for note, names in beside.notes(records)]
+    return "".join(f"\n{part}" for part in [*drawn, "".join(f"{line}\n" for line in said)] if part)
 
 
 def _strategies(records: list[dict[str, Any]], screen: Screen) -> str:
@@ -190,20 +216,13 @@ def _strategies(records: list[dict[str, Any]], screen: Screen) -> str:
 def _sheet(record: dict[str, Any], screen: Screen) -> str:
     """One backtest: what was run in a line or two, its metrics side by side, and what is to be said about it."""
     from marketagent.report import figures  # every command imports this file, and few show a backtest
-    from marketagent.report.model import Figure
 
     sheet = figures.sheet(record)
     facts = {fact.label: fact.text for fact in sheet.facts}
-    shown = sheet.figures
-    half = -(-len(shown) // 2)
-    left, right = shown[:half], shown[half:] + [Figure("", "", "")] * (2 * half - len(shown))
-    columns = {
-        "": [figure.label for figure in left],
-        " ": [figure.text for figure in left],
-        "   ": ["   " + figure.label for figure in right],
-        "  ": [figure.text for figure in right],
-    }
-    parts = [_facts(facts, screen), _drawn(columns, [" ", "  "], [], screen, header=False)]
+    figures_of = _side_by_side(sheet.figures, 2)
+    if _width(figures_of) > screen.width:
+        figures_of = _side_by_side(sheet.figures, 1)
+    parts = [_facts(facts, screen), _drawn(figures_of, list(figures_of)[1::2], [], screen, header=False)]
     parts.append("".join(f"{clean(line)}\n" for line in sheet.luck))
     if sheet.capacity is not None:
         sizes = dict(zip(sheet.capacity.columns, map(list, zip(*sheet.capacity.rows, strict=True)), strict=True))
@@ -211,6 +230,18 @@ def _sheet(record: dict[str, Any], screen: Screen) -> str:
     parts.append("".join(f"{one_line(note)}\n" for note in sheet.notes))
     parts.append(_doubts(record["findings"]))
     return "\n".join(part for part in parts if part)
+
+
+def _side_by_side(figures: Sequence["Figure"], beside: int) -> dict[str, list[str]]:
+    """Labels and values of `figures`, read downwards, in so many pairs of columns."""
+    rows = -(-len(figures) // beside)
+    columns: dict[str, list[str]] = {}
+    for k in range(beside):
+        some = figures[k * rows : (k + 1) * rows]
+        empty = [""] * (rows - len(some))
+        columns[" " * (2 * k)] = [("   " if k else "") + figure.label for figure in some] + empty
+        columns[" " * (2 * k + 1)] = [figure.text for figure in some] + empty
+    return columns
 
 
 def _facts(facts: dict[str, str], screen: Screen) -> str:
@@ -301,6 +332,7 @@ def _drawn(
     right: list[str],
     title: list[str],
     screen: Screen,
+    below: str = "",
     *,
     header: bool = True,
     label_of: Callable[[str], str] = label,
@@ -331,6 +363,8 @@ def _drawn(
     )
     with console.capture() as capture:
         if title:
-            console.print(Text(" · ".join(title), style="dim"), no_wrap=True, overflow="ellipsis")
+            console.print(Text(" · ".join(title), style="dim"))
         console.print(drawn)
+        if below:
+            console.print(Text(below, style="dim"))
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())

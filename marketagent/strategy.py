@@ -36,7 +36,10 @@ def param(
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(param,))
 class Strategy:
-    """The base of every strategy; see the module. `weights` weighs the signals by name, 1 where it is silent."""
+    """The base of every strategy; see the module. `weights` weighs the signals by name, 1 where it is silent.
+
+    `cross_sectional` says that the signals judge symbols against each other: of one alone they have nothing to say.
+    """
 
     rebalance: str = param("bar", choices=SCHEDULES, help="which bars decide: every one, or the first of each")
     sizing: str = param("equal", choices=METHODS, help="how the chosen symbols share the account")
@@ -50,6 +53,7 @@ class Strategy:
 
     weights: ClassVar[Mapping[str, float]] = {}
     _fields: ClassVar[tuple[Any, ...]] = ()
+    cross_sectional: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         _adopt_plain_defaults(cls)

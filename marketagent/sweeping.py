@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketagent import grid, luck, progress, show
-from marketagent.backtest import Terms, benchmark_returns
+from marketagent.backtest import Terms
+from marketagent.benchmark import compared
 from marketagent.catalog import Loaded, blame
 from marketagent.errors import MarketAgentError
 from marketagent.formats import counted
@@ -48,7 +49,8 @@ class Sweeping:
     """One sweep under way on the facts of `view`; `plan` is what is to be played, ``sweep.done`` what has been, and `tally`
     its returns.
 
-    `against` is what to compare with (None: cash), `benchmark` its symbol and its returns by blocks of the tally.
+    `against` is what to compare with (None: cash), `benchmark` its symbol and its returns by blocks of the tally, NaN of those
+    in which one is not known.
     """
 
     loaded: Loaded
@@ -92,10 +94,10 @@ class Sweeping:
             told += f", {planned:,} on each of {counted(symbols, 'symbol')}" if symbols > 1 else ""
             show.say(told + ("; Ctrl-C keeps what is done" if kept else ""))
 
-    def named(self, failure: MarketAgentError) -> MarketAgentError:
+    def named(self, failure: MarketAgentError, number: int) -> MarketAgentError:
         """`failure` with the combination that it is of."""
-        if self.sweep.failed is not None and self.swept:
-            values = self.varied(self.plan.strategies.strategy(self.sweep.failed[0]).params())
+        if self.swept:
+            values = self.varied(self.plan.strategies.strategy(number).params())
             failure.args = (f"{failure} (with {' '.join(f'{name}={value}' for name, value in values.items())})",)
         return failure
 
@@ -228,7 +230,7 @@ def work_all(
     except (KeyboardInterrupt, Terminated) as stopped:  # raised again by who has kept what is done
         ended = stopped
     except MarketAgentError as failure:
-        ended = next((one.named(failure) for one in sweepings if one.sweep.failed is not None), failure)
+        ended = next((one.named(failure, fail[0]) for one in sweepings if (fail := one.sweep.failed)), failure)
         if not any(one.sweep.done for one in sweepings):
             raise
     if any(one.sweep.given_up for one in sweepings):
@@ -274,14 +276,12 @@ def prepared(
     played_on = replay.Ground(panel, terms.costs, terms.cash, start, terms.fill, terms.steps)
     numbers, bars = plan.strategies.numbers, len(panel.sessions) - start
     tally = tallies.Tally(numbers, tallies.even_edges(bars, len(numbers)) if edges is None else edges, terms.cash)
-    compared = None
+    beside = None
     if against is not None:
-        compared = (
-            against.symbol,
-            np.add.reduceat(benchmark_returns(against.close_on(panel), start), tally.edges[:-1]),
-        )
+        returns = compared(against.close_on(panel, start), panel, start).returns
+        beside = (against.symbol, np.add.reduceat(returns, tally.edges[:-1]))
     sweep = sweeps.Sweep(played_on, opinions, tally.watch, loaded.kind)
-    return Sweeping(loaded, axes, view, plan, sweep, tally, compared, against)
+    return Sweeping(loaded, axes, view, plan, sweep, tally, beside, against)
 
 
 def ground(home: Path, panel: Panel, terms: Terms, start: int) -> "Ground":

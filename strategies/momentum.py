@@ -18,6 +18,7 @@ class Momentum(Strategy):
     lookback: int = param(252, 20, 1000, "sessions back to the start of the measured return")
     skip: int = param(21, 0, 250, "latest sessions left out: they tend to reverse")
     rebalance = "monthly"
+    cross_sectional = True
     threshold = 0.3  # above the 65th of 100: a little more than the best third
 
     @property

@@ -1,6 +1,7 @@
 """A backtest's numbers, worked by hand on runs short enough for that."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,12 @@ from markets import panel_of
 from numpy.testing import assert_allclose, assert_array_equal
 
 from marketagent.backtest import Backtest, backtest
+from marketagent.benchmark import compared
 from marketagent.costs import Costs, parse
 from marketagent.decision import Decisions, decide
+from marketagent.errors import NoData
 from marketagent.panel import Panel
+from marketagent.scoring import Benchmark
 from marketagent.signals import Signal
 from marketagent.strategy import Opinions, Strategy
 
@@ -83,7 +87,7 @@ def test_dividends_splits_and_payouts_are_part_of_the_round_trip() -> None:
     assert result.notes == ("closed at the last price after 5 sessions without a bar: S00",)
 
 
-def test_a_benchmark_is_held_from_the_first_session_and_waits_where_it_has_no_bar() -> None:
+def test_a_benchmark_is_held_from_the_first_session_of_the_run() -> None:
     prices = np.array([8.0, 10, 10, NAN, 12, 9, 9.9])
     panel = panel_of([10, 10, 10, 10, 12, 9, 9.9])
     result = run_of(panel, [1, NAN, NAN, NAN, NAN, NAN, NAN], benchmark=prices, start=0)
@@ -93,6 +97,54 @@ def test_a_benchmark_is_held_from_the_first_session_and_waits_where_it_has_no_ba
     assert late.metrics["information_ratio"] is None  # it does what the benchmark does: nothing to divide by
     assert result.metrics["beta"] is not None
     assert result.metrics["beta"] < 1.0  # the account was in cash while the benchmark went from 8 to 10
+
+
+def test_a_benchmark_is_compared_on_the_sessions_that_both_have() -> None:
+    prices = np.array([NAN, NAN, 10, 11, 11, NAN, 22, 20, NAN])
+    panel = panel_of([10, 10, 20, 22, 22, 30, 44, 40, 80])
+    result = run_of(panel, [1] + [NAN] * 8, benchmark=prices)
+    assert result.benchmark is not None
+    # Known are the returns of the fourth, fifth and eighth session: +10 %, 0, -1/11, which are the account's, too.
+    assert np.flatnonzero(result.benchmark.known).tolist() == [3, 4, 7]
+    assert_allclose(result.benchmark.returns[[3, 4, 7]], [0.1, 0, 20 / 22 - 1], atol=1e-15)
+    assert_allclose(result.benchmark.level, [NAN, NAN, 1, 1.1, 1.1, 1.1, 2.2, 2, NAN])
+    assert result.metrics["beta"] == pytest.approx(1.0)
+    assert result.metrics["alpha"] == pytest.approx(0.0, abs=1e-12)
+    assert result.metrics["break_even_bps"] is None  # nothing is traded on any of them
+    assert result.notes == (
+        "the benchmark has bars on 5 of 9 sessions, none before 2013-01-04, none after 2013-01-11, 1 missing in between:"
+        " alpha, beta, information ratio and break even are of the sessions that both have",
+    )
+    whole = run_of(panel, [1] + [NAN] * 8, benchmark=panel.close[:, 0])
+    assert whole.notes == ()
+    assert whole.benchmark is not None
+    assert whole.benchmark.known.all()
+
+
+def test_a_benchmark_that_has_nothing_in_common_with_a_run_gives_no_figure() -> None:
+    found = run_of(panel_of([10, 10, 20, 22]), [1, NAN, NAN, NAN], benchmark=np.array([NAN, 9, NAN, 12])).metrics
+    assert [found[name] for name in ("alpha", "beta", "information_ratio", "break_even_bps")] == [None] * 4
+
+
+def test_a_benchmark_without_a_bar_from_the_first_session_on_is_refused() -> None:
+    panel = panel_of([10, 10, 20, 22])
+    old = Benchmark("OLD", panel.head(2))
+    assert old.close_on(panel, 1).tolist()[:2] == [10.0, 10.0]
+    with pytest.raises(
+        NoData, match="benchmark OLD has no bar between 2013-01-04 and 2013-01-07; run: ma fetch OLD --from"
+    ):
+        old.close_on(panel, 2)
+
+
+def test_within_a_session_a_benchmark_without_a_trade_stands_still() -> None:
+    minutes = np.array(
+        ["2013-01-02T14:30", "2013-01-02T14:31", "2013-01-03T14:30", "2013-01-03T14:31"], dtype="datetime64[s]"
+    )
+    panel = replace(panel_of([10, 10, 10, 10]), sessions=minutes, timeframe="1m")
+    beside = compared(np.array([NAN, 10, NAN, 12]), panel, 0)
+    assert_allclose(beside.returns, [0, NAN, 0, 0.2])
+    assert beside.missing == 0
+    assert compared(np.array([10, 10, NAN, NAN]), panel, 0).missing == 1
 
 
 def test_fills_at_the_close_of_the_decision_are_marked() -> None:

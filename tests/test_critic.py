@@ -25,6 +25,7 @@ from marketagent.strategy import Opinions, Strategy
 NAN = np.nan
 NOW = datetime(2026, 11, 24, 21, 0, tzinfo=UTC)
 CASH = 100_000.0
+FIXED = parse("ibkr-fixed")
 LENGTH, WIDTH = 600, 8
 
 
@@ -53,7 +54,7 @@ def rotation() -> Array:
 
 def run_of(panel: Panel, value: Array, costs: Costs | None = None, cash: float = CASH, start: int = 0) -> Backtest:
     decisions = decide(Told(), panel, {"told": Signal(value)})
-    return backtest(decisions, costs or parse("ibkr-fixed"), cash, start=start)
+    return backtest(decisions, costs or FIXED, cash, start=start)
 
 
 def codes(scene: Scene) -> list[str]:
@@ -156,6 +157,13 @@ def data_gaps() -> Scene:
     return Scene(run_of(replace(panel, raw=replace(panel.raw, **raw)), rotation()), CASH)
 
 
+def benchmark_gaps() -> Scene:
+    panel = market()
+    beside = panel.close[:, 0].copy()
+    beside[:10], beside[300:303], beside[-2:] = NAN, NAN, NAN
+    return Scene(backtest(decide(Told(), panel, {"told": Signal(rotation())}), FIXED, CASH, benchmark=beside), CASH)
+
+
 def quarantined() -> Scene:
     return Scene(run_of(market(), rotation()), CASH, refused={"S01": {40: "low 0 is not above 0"}})
 
@@ -211,6 +219,7 @@ CASES: dict[str, tuple[Callable[[], Scene], str, Callable[[Scene], float]]] = {
         "1 of 8 symbols lack more than 2% of their sessions; S02 lacks 15 of 600",
         lambda _: 15 / 600,
     ),
+    "benchmark_gaps": (benchmark_gaps, "the benchmark has no bar on 15 of 600 sessions", lambda _: 15 / 600),
     "quarantined": (quarantined, "1 bar was refused and is missing", lambda _: 1),
     "survivorship": (
         survivorship,

@@ -305,22 +305,96 @@ def test_an_interrupted_sweep_keeps_what_is_done_of_all_symbols(home: Path, tmp_
 
 
 def test_on_a_terminal_each_symbol_is_a_line(home: Path, monkeypatch: Any, capfd: Any) -> None:
-    done = here(home, monkeypatch, capfd, "backtest", *CROSS, "--each", "--format", "table", COLUMNS="100")
-    title, head, *rows = done.stdout.splitlines()
+    done = here(home, monkeypatch, capfd, "backtest", *CROSS, "--each", "--format", "table", COLUMNS="140")
+    title, head, *rows = done.stdout.partition("\n\n")[0].splitlines()
     assert title == "strategy sma_cross · judged in sample"
     assert head.split()[:7] == ["symbol", "return", "cagr", "sharpe", "drawdown", "trades", "turnover"]
     assert [row.split()[0] for row in rows] == ["AAPL", "BBB", "CCC"]
     assert "of 3 symbols gained, the middle return is" in done.stderr
-    one = here(home, monkeypatch, capfd, "backtest", "AAPL", *CROSS, "--each", "--format", "table").stdout
-    assert "universe  AAPL\n" in one
-    assert "cagr" in one
+
+
+@pytest.mark.parametrize("words", [CROSS, GRID, [*GRID, "--walk-forward", "60d/20d"]], ids=["run", "sweep", "walk"])
+def test_a_single_symbol_is_shown_like_one_of_many(home: Path, monkeypatch: Any, capfd: Any, words: list[str]) -> None:
+    words = [*words, "--each", "--format", "table"]
+    wide = {"COLUMNS": "200"}
+    one = here(home, monkeypatch, capfd, "backtest", "AAPL", "NOPE", *words, **wide)
+    many = here(home, monkeypatch, capfd, "backtest", "AAPL", "BBB", *words, **wide)
+    heads = [[line.split() for line in done.stdout.splitlines() if line.startswith("symbol")] for done in (one, many)]
+    assert [line[:4] for line in heads[0]] == [line[:4] for line in heads[1]]
+    assert one.stdout.count("AAPL") == many.stdout.count("AAPL")
+    assert (one.returncode, many.returncode) == (3, 0)
+
+
+def test_on_a_terminal_what_was_asked_for_beside_the_runs_is_shown(home: Path, monkeypatch: Any, capfd: Any) -> None:
+    words = [*CROSS, "--null", "10", "--bootstrap", "100", "--benchmark", "BBB", "--capacity", "--each"]
+    found = lines(here(home, monkeypatch, capfd, "backtest", *words))[1:-1]
+    done = here(home, monkeypatch, capfd, "backtest", *words, "--format", "table", COLUMNS="100")
+    _, beside, sizes, notes = done.stdout.split("\n\n")
+    title, head, *rows = beside.splitlines()
+    assert title == "null: 10 runs of random entries · 95 %: of 100 bootstrap samples · against BBB"
+    assert " ".join(head.split()) == "symbol null sharpe null p sharpe 95 % cagr 95 % alpha beta information ratio"
+    assert [row.split()[0] for row in rows] == ["AAPL", "BBB", "CCC"]
+    luck = found[0]["luck"]
+    shown = f"{luck['null_p']:.3f} {luck['sharpe_low']:.3f} .. {luck['sharpe_high']:.3f}"
+    assert shown in " ".join(rows[0].split())
+    assert " – " in rows[2]  # nothing can be said of three sessions
+    assert sizes.splitlines()[1].split() == ["symbol", "100,000", "1,000,000", "10,000,000", "100,000,000"]
+    assert sizes.splitlines()[2].split()[1] == f"{found[0]['capacity'][0]['total_return']:.1%}"
+    assert notes.startswith("AAPL, BBB, CCC: larger accounts trade at the same prices here")
+    assert "AAPL: the benchmark has bars on" in notes
+    assert (
+        len(here(home, monkeypatch, capfd, "backtest", *CROSS, "--each", "--format", "table").stdout.split("\n\n")) == 2
+    )
+
+
+def test_a_symbol_with_fewer_bars_than_the_strategy_needs_is_told_of(home: Path, monkeypatch: Any, capfd: Any) -> None:
+    told = "fewer bars than the 11 that the strategy needs, so nothing was decided"
+    *_, record, _ = lines(here(home, monkeypatch, capfd, "backtest", *CROSS, "--each"))
+    assert (record["symbol"], record["notes"]) == ("CCC", [told])
+    done = here(home, monkeypatch, capfd, "backtest", *CROSS, "--each", "--format", "table")
+    assert done.stdout.splitlines()[-1] == f"CCC: {told}"
+    [_, together, _] = lines(here(home, monkeypatch, capfd, "backtest", "BBB", "CCC", *CROSS))
+    assert together["notes"] == [f"{told}: CCC"]
+    swept = here(home, monkeypatch, capfd, "backtest", "BBB", "CCC", *GRID, "--each")
+    assert "; CCC: fewer bars than the best combination needs, so nothing was decided\n" in swept.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-s", "momentum", "--set", "lookback=20", "--set", "skip=1"], "momentum ranks symbols against each other"),
+        (["-s", "momentum", "--set", "lookback=20,21", "--set", "skip=1"], "momentum ranks symbols against each other"),
+        ([*CROSS, "--set", "sizing=top_k"], "sizing=top_k chooses among symbols"),
+        ([*CROSS, "--set", "sizing=equal,top_k"], "sizing=top_k chooses among symbols"),
+        (CROSS, None),
+    ],
+    ids=lambda words: " ".join(words or []),
+)
+def test_a_strategy_that_chooses_among_symbols_is_told_of_once(
+    home: Path, monkeypatch: Any, capfd: Any, words: list[str], told: str | None
+) -> None:
+    done = here(home, monkeypatch, capfd, "backtest", "AAPL", "BBB", *words, "--each")
+    assert done.stderr.count(told or "one at a time") == (1 if told else 0)
+    assert done.returncode == 0
+    assert "one at a time" not in here(home, monkeypatch, capfd, "backtest", "AAPL", "BBB", *words).stderr
+
+
+@pytest.mark.parametrize("words", [CROSS, [*CROSS, "--each"], [*GRID, "--walk-forward", "60d/20d"]])
+def test_the_best_of_what_is_no_sweep_cannot_be_asked_for(
+    home: Path, monkeypatch: Any, capfd: Any, words: list[str]
+) -> None:
+    done = here(home, monkeypatch, capfd, "backtest", "AAPL", *words, "--top", "3")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(
+        "ma: --top 3 is of a sweep, and this is none: no --set has several values, or --walk-forward is given\n"
+    )
 
 
 def test_on_a_terminal_a_sweep_is_a_table_of_trials_and_a_line_for_each_symbol(
     home: Path, monkeypatch: Any, capfd: Any
 ) -> None:
     words = ["backtest", "AAPL", "BBB", *GRID, "--each", "--top", "2"]
-    trials, sweeps = here(home, monkeypatch, capfd, *words, "--format", "table").stdout.split("\n\n")
+    trials, sweeps = here(home, monkeypatch, capfd, *words, "--format", "table", COLUMNS="140").stdout.split("\n\n")
     assert [row.split()[:2] for row in trials.splitlines()[2:]] == [
         ["AAPL", "1"],
         ["AAPL", "2"],
@@ -337,7 +411,7 @@ def test_on_a_terminal_a_sweep_is_a_table_of_trials_and_a_line_for_each_symbol(
 
 def test_on_a_terminal_windows_of_several_symbols_stay_in_the_store(home: Path, monkeypatch: Any, capfd: Any) -> None:
     words = ["backtest", "AAPL", "BBB", *GRID, "--walk-forward", "60d/20d", "--each", "--format", "table"]
-    done = here(home, monkeypatch, capfd, *words, COLUMNS="120")
+    done = here(home, monkeypatch, capfd, *words, COLUMNS="160")
     title, head, *rows = done.stdout.splitlines()
     assert "judged out of sample" in title
     assert ("in sample sharpe" in head, [row.split()[0] for row in rows]) == (True, ["AAPL", "BBB"])
@@ -348,8 +422,23 @@ def test_the_next_command_takes_the_symbols_out_of_the_stream(home: Path) -> Non
     told = ma(home, "backtest", "AAPL", "BBB", *CROSS, "--each").stdout
     piped = ma(home, "backtest", *CROSS, "--each", stdin=told)
     assert [record["symbol"] for record in lines(piped)[1:-1]] == ["AAPL", "BBB"]
-    together = ma(home, "backtest", "AAPL", "BBB", *CROSS).stdout  # whose one record is of no symbol
-    assert ma(home, "score", *CROSS, stdin=together).returncode == 66
+
+
+@pytest.mark.parametrize("words", [CROSS, GRID, [*GRID, "--walk-forward", "60d/20d"]], ids=["run", "sweep", "walk"])
+def test_the_next_command_takes_the_symbols_that_were_backtested_together(home: Path, words: list[str]) -> None:
+    together = ma(home, "backtest", "BBB", "AAPL", *words)
+    assert lines(together)[0]["symbols"] == ["AAPL", "BBB"]
+    assert {record.get("symbol") for record in lines(together)[1:-1]} == {None}
+    scored = ma(home, "score", *CROSS, "--as-of", "2014-08-29", stdin=together.stdout)
+    assert (scored.returncode, [record["symbol"] for record in lines(scored)[1:-1]]) == (0, ["AAPL", "BBB"])
+    assert lines(scored)[-1]["up"]["cmd"] == "backtest"
+
+
+def test_a_stream_without_symbols_says_so_to_the_next_command(home: Path) -> None:
+    listed = ma(home, "backtest", "--list").stdout
+    done = ma(home, "score", *CROSS, stdin=listed)
+    said = "ma: ma backtest names no symbols; run: ma score AAPL MSFT, or pipe them in from ma fetch\n"
+    assert (done.returncode, done.stderr) == (66, said)
 
 
 def test_of_bars_within_a_day_those_count_that_count_when_it_is_read_alone(tmp_path: Path) -> None:

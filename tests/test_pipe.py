@@ -387,6 +387,19 @@ def test_a_sealed_stream_gives_symbols_and_its_end():
     assert (found.symbols, found.up.cmd, found.up.status, found.incomplete) == (("AAPL", "MSFT"), "fetch", "ok", None)
 
 
+def test_a_stream_whose_records_have_no_symbol_gives_those_that_its_begin_names():
+    begin = '{"kind":"begin","cmd":"backtest","symbols":%s}\n'
+
+    def told(named, record):
+        return given(stdin=(begin % named + record).encode())
+
+    none, one = '{"kind":"backtest","symbol":null}\n', '{"kind":"decision","symbol":"IBM"}\n'
+    assert told('["AAPL","bad one","MSFT"]', none).symbols == ("AAPL", "MSFT")
+    assert told('["AAPL","MSFT"]', one).symbols == ("IBM",)
+    for nothing in ("null", "7", '"AAPL"', "[]"):
+        assert told(nothing, none).symbols == ()
+
+
 @pytest.mark.parametrize("cut", [1, 40, 500])
 def test_a_cut_stream_is_used_as_far_as_it_goes_and_said_to_be_incomplete(cut, capsys):
     found = given(stdin=written(*TWO)[:-cut])

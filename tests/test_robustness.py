@@ -166,6 +166,15 @@ def test_the_benchmark_is_what_has_to_be_beaten() -> None:
     assert found == superiority(made.sums, made.sums[0], seed=1)
 
 
+def test_blocks_of_which_the_benchmark_is_not_known_are_left_out() -> None:
+    sums = tallied(noise(1, edge=0.15)).sums
+    beside = sums[0].copy()
+    beside[:20] = np.nan
+    assert superiority(sums, beside, seed=1) == superiority(sums[:, 20:], sums[0, 20:], seed=1)
+    beside[63:] = np.nan
+    assert superiority(sums, beside, seed=1) is None
+
+
 def test_bad_combinations_do_not_hide_a_good_one() -> None:
     bad = noise(2, combined=2000) - 0.004
     alone, hidden = p_of(noise(2, combined=1, edge=0.09)), p_of(np.vstack([noise(2, combined=1, edge=0.09), bad]))

@@ -1,7 +1,7 @@
 import io
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given
@@ -140,6 +140,28 @@ def test_one_backtest_is_a_sheet_of_what_was_run_and_how_it_did():
     assert re.search(r"return +31\.0%", page)
     assert re.search(r"drawdown +-18\.0%", page)
     assert "benchmark" not in page
+
+
+def test_what_a_narrow_terminal_has_no_room_for_is_named():
+    made = decision()
+    wide, narrow = drawn(made), drawn(made, screen=Screen(50, colour=False))
+    assert "close" in wide.splitlines()[1].split()
+    assert "no room for" not in wide
+    assert "close" not in narrow.splitlines()[1].split()
+    assert " ".join(narrow.splitlines()[-2:]) == "no room for close: a wider terminal or --format ndjson shows them"
+    assert "no room for" not in drawn(replace(made, close=None), screen=Screen(50, colour=False))  # nothing is lost
+
+
+def test_what_is_shared_by_all_rows_is_wrapped_and_not_cut():
+    page = drawn(*[replace(BACKTEST, symbol=symbol) for symbol in ("AAPL", "IBM")], screen=Screen(40, colour=False))
+    title = " ".join(page.partition("symbol")[0].split())
+    assert title == f"strategy {BACKTEST.strategy} · judged in sample · first {BACKTEST.first} · last {BACKTEST.last}"
+
+
+def test_on_a_narrow_terminal_the_figures_of_a_sheet_stand_below_each_other():
+    narrow = drawn(BACKTEST, screen=Screen(36, colour=False)).splitlines()
+    assert "…" not in "".join(narrow)
+    assert re.match(r"sharpe +[-.0-9]+$", next(line for line in narrow if line.startswith("sharpe")))
 
 
 def test_the_columns_of_a_query_keep_their_names_and_their_place():

@@ -350,6 +350,48 @@ def test_a_strategy_that_decides_otherwise_the_next_time_is_found_out(home: Path
     assert "unrepeatable" not in [finding["code"] for finding in steady["findings"]]
 
 
+def once(folder: Path, *, only: str = "") -> Path:
+    """A strategy that raises where a sweep's best is decided again (on the symbol `only`, if given): outside of its workers.
+
+    The first combination is played there, too; it does nothing, so it is not the best.
+    """
+    mine = folder / "once.py"
+    again = f"""
+        if self.turn > 1 and threading.current_thread() is threading.main_thread() and "{only}" in panel.symbols[0]:
+            raise KeyError("again")
+        held = np.arange(len(panel.sessions))[:, None] >= 2 * self.turn
+        return {{"mood": Signal(np.where(held & (self.turn > 1), 1.0, -1.0) * np.ones(panel.shape))}}
+"""
+    head, _, _ = MOODY.partition("        held")
+    mine.write_text(
+        head.replace("import itertools", "import threading").replace("calls = itertools.count()", "") + again
+    )
+    return mine
+
+
+def test_a_sweep_is_kept_whose_best_raises_when_it_is_decided_again(home: Path, tmp_path: Path) -> None:
+    mine = once(tmp_path)
+    done = ma(home, "backtest", "AAA", "-s", str(mine), "--set", "turn=1:9", "--report", str(tmp_path / "r.html"))
+    *shown, sheet, end = lines(done)[1:]
+    said = "the sweep is kept, but its best combination failed when it was decided again: "
+    why = f"{said}{mine}:15: KeyError: 'again' (with turn={sheet['best']['turn']})"
+    assert (done.returncode, end["status"], end["error"]) == (1, "error", why)
+    assert done.stderr.splitlines()[-1] == f"ma: {why}"
+    assert (len(shown), sheet["done"]) == (9, 9)
+    assert kept_of(home, "once") == [(9, 9, 9)]
+    assert sheet["findings"] == [{"code": "unrepeatable", "text": why, "number": 1.0, "limit": 1e-9}]
+
+
+def test_with_each_the_symbol_of_such_a_best_is_named_and_the_others_are_judged(home: Path, tmp_path: Path) -> None:
+    done = ma(home, "backtest", "-s", str(once(tmp_path, only="BBB")), "--set", "turn=1:9", "--each", "--top", "1")
+    [_, *records, end] = lines(done)
+    sheets = [record for record in records if record["kind"] == "sweep"]
+    assert [(sheet["symbol"], sheet["done"]) for sheet in sheets] == [("AAA", 9), ("BBB", 9)]
+    assert [[one["code"] for one in sheet["findings"]].count("unrepeatable") for sheet in sheets] == [0, 1]
+    assert (done.returncode, end["status"], [failure["symbol"] for failure in end["failed"]]) == (3, "partial", ["BBB"])
+    assert "BBB: the sweep is kept, but its best combination failed" in done.stderr
+
+
 def test_when_the_first_combination_raises_nothing_is_kept(home: Path, tmp_path: Path) -> None:
     mine = tmp_path / "never.py"
     mine.write_text(SLOW.replace('print("thinking")', "1 // 0"), encoding="utf-8")

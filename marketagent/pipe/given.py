@@ -103,10 +103,14 @@ def _is_pipe(stdin: TextIO | Lines) -> bool:
 
 
 class _Lenient:
-    """One pass over records, sealed or not: what is good is used, the first thing wrong is remembered."""
+    """One pass over records, sealed or not: what is good is used, the first thing wrong is remembered.
+
+    The symbols are those of the records; of a stream in which no record has one, those that its begin names.
+    """
 
     def __init__(self) -> None:
         self._symbols: list[str] = []
+        self._named: list[object] = []
         self._failed: list[Failure] = []
         self._begun: str | None = None
         self._end: End | None = None
@@ -122,6 +126,9 @@ class _Lenient:
                 self._wrong = self._wrong or f"line {number} of the input {error}"
         if self._begun is not None or self._end is not None:
             self._wrong = self._wrong or self._unsealed()
+        if not self._symbols:
+            for symbol in self._named:
+                self._add(symbol)
         if self._end is not None:
             self._failed += self._end.failed
         self._tell()
@@ -143,6 +150,8 @@ class _Lenient:
             if self._begun is not None or self._n:
                 raise ValueError("is the begin of a second stream")
             self._begun = str(record.get("cmd"))
+            named = record.get("symbols")
+            self._named = named if isinstance(named, list) else []
             return
         self._n += 1
         # None is no symbol, and the row of cash among positions is named like one and is none.

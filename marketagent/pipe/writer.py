@@ -283,5 +283,5 @@ def _csv_line(cells: list[str]) -> str:
 def _kind_first(record: Begin | End) -> dict[str, Any]:
     values = asdict(record)
     if not values.get("symbols", True):
-        del values["symbols"]  # only a live stream has some
+        del values["symbols"]  # only one whose records do not name them has some
     return {"kind": values.pop("kind"), **values}

@@ -11,7 +11,8 @@ class Begin:
     """First line of a stream: which run of which command writes it, and since when.
 
     A `live` stream sends each record as it happens, and its end may be hours away or never come; `symbols` are those
-    that it was asked for, so that whoever decides on it knows them before they come.
+    that it was asked for, so that whoever decides on it knows them before they come. A stream whose records are of many
+    symbols at once names them likewise.
     """
 
     run: str

@@ -87,14 +87,14 @@ def _equity(result: Backtest, cash: float, benchmark: str | None) -> Chart:
     if result.benchmark is None:
         name, other = HELD, held_in_equal_parts(panel, len(panel.sessions) - len(run.equity))
     else:
-        name, other = benchmark or "benchmark", np.cumprod(1 + result.benchmark).astype(np.float64)
+        name, other = benchmark or "benchmark", result.benchmark.level
     rows = thinned([run.equity, other])
     x, told = axis.places(rows), axis.told(rows)
     lost = bool((run.equity <= 0).any())
     return Chart(
         "Equity in USD" + ("" if lost else ", log scale"),
         f"Equity from {cell('cash', cash)} to {cell('equity', float(run.equity[-1]))} USD;"
-        f" {name} would have made {cell('equity', float(cash * other[-1]))}.",
+        f" {name} would have made {cell('equity', float(cash * other[np.isfinite(other)][-1]))}.",
         axis.axis,
         Axis("number" if lost else "log"),  # an account that was lost has no logarithm
         [

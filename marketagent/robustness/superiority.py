@@ -39,8 +39,11 @@ def superiority(
 ) -> Superiority | None:
     """Of combinations with `sums` (M, B) of the returns of blocks, against those of a `benchmark` (B,), or cash.
 
-    None of fewer than 64 blocks, and where no combination ever differs from the benchmark.
+    Blocks of which the benchmark is not known (NaN) are left out. None of fewer than 64 blocks, and where no combination
+    ever differs from the benchmark.
     """
+    if benchmark is not None and not (known := np.isfinite(benchmark)).all():
+        sums, benchmark = sums[:, known], benchmark[known]
     combined, blocks = sums.shape
     if not combined or blocks < _LEAST:
         return None
