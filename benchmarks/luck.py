@@ -2,6 +2,7 @@
 
     python benchmarks/luck.py             # 3 rounds
     python benchmarks/luck.py 5
+    python benchmarks/luck.py --families 400   # how many families of 500 trials without skill are significant: an hour
 
 The sweep is that of ``benchmarks/sweep.py``: 2,500 pairs of moving averages, 10 symbols, 5,000 sessions. ``tally`` is the
 same sweep with the sums of all returns kept, less the sweep without; ``pbo`` and ``spa`` are what is computed from them.
@@ -21,6 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs from a bare checkout
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import families
 import numpy as np
 from sweep import CASH, FAST, SLOW, market
 
@@ -38,16 +40,43 @@ from marketagent.sweep import Sweep, plan
 
 NOBODY = Path("/nonexistent")
 QUARTER, TIMES = 0.25, 3.0
+LEVEL, EDGE = 0.05, 0.19
 SESSIONS, SYMBOLS = 2_520, 100
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure what a sweep's verdicts cost.")
     parser.add_argument("rounds", nargs="?", type=int, default=3, help="how often each part is run (3)")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--families", type=int, default=0, help="of each kind, to be judged instead of measured")
+    asked = parser.parse_args()
+    rounds = asked.rounds
     if rounds < 1:
         parser.error(f"rounds is {rounds}; it must be at least 1")
+    if asked.families:
+        return significant(asked.families)
     return max(verdicts(rounds), walk_forward(rounds))
+
+
+def significant(count: int) -> int:
+    """A line for each kind of families; 1 if of any more are significant than 5 % and three times its error."""
+    print(
+        f"{'share of families significant by':<26}{'published':>10}{'deflated':>10}{'p':>8}{'worth':>9}{'edge found':>12}"
+    )
+    most = LEVEL + 3 * (LEVEL * (1 - LEVEL) / count) ** 0.5
+    failed = False
+    for kind in families.KINDS:
+        found = families.verdicts(kind, count)
+        edge = "" if kind.startswith("sma") else f"{families.verdicts(kind, max(count // 10, 1), edge=EDGE).p:.0%}"
+        print(
+            f"{kind:<26}{found.published:>10.1%}{found.deflated:>10.1%}{found.p:>8.1%}{found.effective:>9.1f}{edge:>12}",
+            flush=True,
+        )
+        failed = failed or max(found.deflated, found.p) > most
+    print(f"of {count} families each; with up to {most:.1%}, {LEVEL:.0%} are within the Monte Carlo error")
+    print(
+        f"the edge is an annual Sharpe ratio of {EDGE * 252**0.5:.1f} of one trial; found in so many of {max(count // 10, 1)}"
+    )
+    return int(failed)
 
 
 def verdicts(rounds: int) -> int:

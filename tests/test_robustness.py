@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from markets import panel_of
 
-from marketagent import catalog, luck, metrics
+from marketagent import catalog, luck, luckiest, metrics
 from marketagent.costs import Costs
 from marketagent.grid import axes
+from marketagent.luckiest import Family, cut
 from marketagent.panel import Array
 from marketagent.replay import Ground
 from marketagent.robustness.overfitting import overfitting
 from marketagent.robustness.superiority import superiority
-from marketagent.robustness.tally import Tally, cut, even_edges
+from marketagent.robustness.tally import Tally, even_edges
 from marketagent.sweep import Sweep, plan
 
 
@@ -191,8 +192,11 @@ def swept(seed: int, bars: int, texts: dict[str, str], *, edge: float = 0.0) -> 
     made = Tally(numbers, even_edges(bars, len(numbers)), 1e6)
     Sweep(Ground(panel_of(close), Costs(name="none"), 1e6), watch=made.watch).run(combined, workers=2)
     moments = [made.moments(number) for number in numbers]
-    best = max(moments, key=lambda one: one.sharpe)
-    return made, luck.judged(best, [one.sharpe for one in moments if one.deviation])
+    best = max(range(len(numbers)), key=lambda row: moments[row].sharpe)
+    days = panel_of(close).days
+    reached = luckiest.reached(made.sums, made.counts, luckiest.shocks(days, made.edges))
+    family = Family(sum(one.deviation > 0 for one in moments), reached)
+    return made, luck.judged(moments[best], made.blocks(numbers[best]), family)
 
 
 FEW = {"fast": "2:20:3", "slow": "21:61:4", "long_only": "true,false"}
@@ -200,15 +204,17 @@ MANY = {"fast": "2:26:1", "slow": "27:65:2", "long_only": "false"}  # 500
 
 
 def test_of_sweeps_over_noise_hardly_one_is_significant_by_any_of_the_three_and_an_edge_is_found() -> None:
-    deflated, better, fitted = [], [], []
+    verdicts, deflated, better, fitted = [], [], [], []
     for seed in range(20):
         made, judged = swept(seed, 600, FEW)
         fit, superior = overfitting(made.counts, made.sums, made.squares), superiority(made.sums, samples=300, seed=1)
         assert fit is not None
         assert superior is not None
+        verdicts.append(judged.p)
         deflated.append(judged.deflated or 0.0)
         better.append(superior.p)
         fitted.append(fit.pbo)
+    assert sum(one is not None and one < 0.05 for one in verdicts) <= 3
     assert sum(one > luck.CONFIDENCE for one in deflated) <= 1
     assert sum(p < 0.05 for p in better) <= 3
     assert 0.3 < np.mean(fitted) < 0.75
@@ -216,6 +222,8 @@ def test_of_sweeps_over_noise_hardly_one_is_significant_by_any_of_the_three_and_
     fit, superior = overfitting(made.counts, made.sums, made.squares), superiority(made.sums, samples=300, seed=1)
     assert judged.deflated is not None
     assert judged.deflated > luck.CONFIDENCE
+    assert judged.p is not None
+    assert judged.p < 0.01
     assert superior is not None
     assert superior.p < 0.05
     assert fit is not None
@@ -227,3 +235,4 @@ def test_of_100_sweeps_of_500_over_noise_at_most_five_are_significant() -> None:
     verdicts = [swept(1000 + seed, 1000, MANY)[1] for seed in range(100)]
     assert {one.trials for one in verdicts} == {500}
     assert sum((one.deflated or 0.0) > luck.CONFIDENCE for one in verdicts) <= 5
+    assert sum(one.p is not None and one.p < 0.05 for one in verdicts) <= 9  # two standard errors above 5

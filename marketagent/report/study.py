@@ -9,12 +9,14 @@ from marketagent.formats import cell, label
 from marketagent.records import Fold
 from marketagent.report.model import Section, Sheet, Table
 
-_PROBABILITIES = ("probabilistic_sharpe", "deflated_sharpe", "null_p")
+_PROBABILITIES = ("probabilistic_sharpe", "deflated_sharpe", "luck_p", "null_p")
 _MEANINGS = {
     "trials": "trials of this strategy on this universe, this one included",
-    "best_by_luck": "sharpe of the best of so many without skill",
+    "effective_trials": "independent trials that they are worth",
+    "best_by_luck": "sharpe of the best of them without skill",
     "probabilistic_sharpe": "probability of a true sharpe above 0",
     "deflated_sharpe": "probability of a true sharpe above that of the luckiest",
+    "luck_p": "how often the luckiest of them would be as good: significant below 5 %",
     "samples": "bootstrap samples, 95 % of which lie in",
     "sharpe_low": "sharpe from",
     "sharpe_high": "sharpe to",

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from marketagent.luck import Moments
+from marketagent.luckiest import WORLDS, Family, independent
 from marketagent.metrics import Array
 from marketagent.store.columns import batches
 from marketagent.store.connection import Connection
@@ -25,15 +25,7 @@ _ROUNDING = 1e-9
 LITTLE = 0.05  # of the returns: trials whose numbers differ by less are of the same time
 
 
-_GROWN = """
-    SELECT first FROM trials WHERE family = $family AND deviation > 0
-    GROUP BY strategy_hash, first HAVING min(last) < max(last) LIMIT 1
-"""
-_RATIOS = "SELECT sharpe * sqrt(returns) AS ratio FROM trials WHERE family = $family AND deviation > 0"
-_LONGEST = """
-    SELECT arg_max(sharpe * sqrt(returns), last) AS ratio FROM trials WHERE family = $family AND deviation > 0
-    GROUP BY series
-"""
+Reached = Array  # (WORLDS,): what the best of some trials reaches in the worlds of ``luckiest``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,34 +61,37 @@ class Trial:
         return int(hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:15], 16)
 
 
-def record(home: Path, tried: Iterable[Trial], now: datetime, *, timeout_s: float) -> Array:
-    """Write down `tried` (of one family, at least one); returns the Sharpe ratios a bar of all the family's trials, as they
-    would be over as many returns as the tried ones have: one of few returns varies more, by the root of how many they are.
+def record(home: Path, tried: Iterable[Trial], reached: Reached, now: datetime, *, timeout_s: float) -> Family:
+    """Write down `tried`, of one family, of which the best has `reached` so much by luck; returns the whole family.
 
     One transaction, so that of two runs at once each sees the other or is seen by it. A trial whose returns never differ
-    (nothing was traded) is kept and not among the ratios. One that was tried up to several sessions, as bars came in, is
-    one that has grown: its longest is among them, for many nearly equal ones would make the spread of all another one.
+    (nothing was traded) is kept and does not count. One that was tried up to several sessions, as bars came in, is one
+    that has grown and counts once.
     """
-    return record_all(home, [tried], now, timeout_s=timeout_s)[0]
+    return record_all(home, [(tried, reached)], now, timeout_s=timeout_s)[0]
 
 
-def record_all(home: Path, families: Iterable[Iterable[Trial]], now: datetime, *, timeout_s: float) -> list[Array]:
+def record_all(
+    home: Path, families: Iterable[tuple[Iterable[Trial], Reached]], now: datetime, *, timeout_s: float
+) -> list[Family]:
     """The same of each of `families`, one after another, in one transaction; nothing of one without a trial."""
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
-        return [_recorded(con, tried, now) for tried in families]
+        return [_recorded(con, tried, reached, now) for tried, reached in families]
 
 
-def record_one(home: Path, trial: Trial, now: datetime, *, timeout_s: float) -> tuple[Array, list[float]]:
+def record_one(
+    home: Path, trial: Trial, reached: Reached, now: datetime, *, timeout_s: float
+) -> tuple[Family, list[float]]:
     """`record` of `trial`, and what `nearby` says of it, in one transaction."""
-    return record_each(home, [trial], now, timeout_s=timeout_s)[0]
+    return record_each(home, [(trial, reached)], now, timeout_s=timeout_s)[0]
 
 
 def record_each(
-    home: Path, tried: Iterable[Trial], now: datetime, *, timeout_s: float
-) -> list[tuple[Array, list[float]]]:
+    home: Path, tried: Iterable[tuple[Trial, Reached]], now: datetime, *, timeout_s: float
+) -> list[tuple[Family, list[float]]]:
     """The same for each of `tried`, which may be of different families, in one transaction."""
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
-        return [(_recorded(con, [trial], now), _nearby(con, trial)) for trial in tried]
+        return [(_recorded(con, [trial], reached, now), _nearby(con, trial)) for trial, reached in tried]
 
 
 def nearby(home: Path, trial: Trial, *, timeout_s: float) -> list[float]:
@@ -114,23 +109,37 @@ def nearby_each(home: Path, tried: Iterable[Trial], *, timeout_s: float) -> list
         return [_nearby(con, trial) for trial in tried]
 
 
-def _recorded(con: Connection, tried: Iterable[Trial], now: datetime) -> Array:
-    batch: list[Trial] = []
+def _recorded(con: Connection, tried: Iterable[Trial], reached: Reached, now: datetime) -> Family:
+    family, before = "", np.full(WORLDS, -np.inf)
     for batch in batches(tried):
+        if not family:
+            family = batch[0].family
+            before = _reached(con, family)
         rows = {trial.key: trial for trial in batch}
         con.execute("DELETE FROM trials WHERE trial IN (SELECT unnest(?::VARCHAR[]))", [list(rows)])
         con.insert("trials", _columns(rows, now))
-    if not batch:
-        return np.empty(0)
-    return _ratios(con, batch[-1].family) / sqrt(max(batch[-1].moments.count, 1))
+    best = np.maximum(before, reached.astype(np.float32))
+    if family and (best > before).any():
+        con.execute("DELETE FROM family_luck WHERE family = ?", [family])
+        con.execute("INSERT INTO family_luck VALUES (?, ?)", [family, best.astype(np.float32).tobytes()])
+    return Family(_counted(con, family), best)
 
 
-def _ratios(con: Connection, family: str) -> Array:
-    """Sharpe ratios of a family's trials, each times the root of its returns; of one that has grown, the longest's."""
-    asked = {"family": family}
-    grown = con.execute(_GROWN, asked).fetchone()
-    found = con.execute(_RATIOS if grown is None else _LONGEST, asked).fetchnumpy()
-    return np.asarray(found["ratio"], dtype=np.float64)
+def _reached(con: Connection, family: str) -> Reached:
+    """What a family has reached so far. Trials of before there was a note of it count as independent ones."""
+    noted = con.execute("SELECT reached FROM family_luck WHERE family = ?", [family]).fetchone()
+    if noted:
+        return np.frombuffer(noted[0], np.float32).astype(np.float64)
+    count = _counted(con, family)
+    return independent(count) if count else np.full(WORLDS, -np.inf)
+
+
+def _counted(con: Connection, family: str) -> int:
+    """How many trials a family has; one that has grown is one."""
+    [(count,)] = con.execute(
+        "SELECT count(DISTINCT series) FROM trials WHERE family = ? AND deviation > 0", [family]
+    ).fetchall()
+    return int(count)
 
 
 def _nearby(con: Connection, trial: Trial) -> list[float]:
