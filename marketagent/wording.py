@@ -16,9 +16,14 @@ def slippage(record: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def luck(judged: Mapping[str, Any], where: str = "in sample") -> str:
-    """What the Sharpe ratio is worth after all that was tried, and its intervals; `where` it was judged."""
-    one = "the only trial" if judged["trials"] < 2 else f"one of {judged['trials']:,} trials"
+def tried(record: Mapping[str, Any]) -> str:
+    """What a run is one of, for its luck: a walk-forward that had something to choose is judged among walk-forwards."""
+    return "walk-forward" if (record.get("walk_forward") or {}).get("combinations", 1) > 1 else "trial"
+
+
+def luck(judged: Mapping[str, Any], where: str = "in sample", trial: str = "trial") -> str:
+    """What the Sharpe ratio is worth after all that was tried, and its intervals; `where` it was judged, as what `trial`."""
+    one = f"the only {trial}" if judged["trials"] < 2 else f"one of {judged['trials']:,} {trial}s"
     words = f"{where}, {one} of this strategy here{_alike(judged)}"
     if judged["deflated_sharpe"] is None:
         return f"{words}: too few returns, or none that differ, to tell skill from luck\n"

@@ -145,6 +145,23 @@ def test_a_trial_of_every_evening_raises_the_bar_once(tmp_path: Path) -> None:
     assert after.effective < before.effective + 2  # and not + 20
 
 
+def test_a_walk_forward_of_a_ledger_of_before_is_known_as_one(tmp_path: Path) -> None:
+    init.init(tmp_path, NOW)
+    asked = {"walk_forward": "3y/1y", "purge": 1, "embargo": 0}
+    refitted = trial(params={**asked, "grid": {"fast": [1, 2]}}, judged="out of sample")
+    fixed = trial(params={**asked, "grid": {}})
+    record(tmp_path, [trial(), fixed], fortune(1), NOW, timeout_s=10)
+    assert record(tmp_path, [refitted], fortune(2), NOW, timeout_s=10).trials == 1
+    step = (Path(trials.__file__).parent / "migrations" / "runs" / "008_out_of_sample.sql").read_text(encoding="utf-8")
+    query = "SELECT trial, judged FROM trials ORDER BY trial"
+    with opened(tmp_path / "runs.duckdb", write=True, timeout_s=10) as con:
+        stored = con.execute(query).fetchall()
+        con.execute("ALTER TABLE trials DROP COLUMN judged; ALTER TABLE family_luck DROP COLUMN judged")
+        con.execute(step)
+        assert con.execute(query).fetchall() == stored
+    assert sorted(judged for _, judged in stored) == ["in sample", "in sample", "out of sample"]
+
+
 def test_trials_of_a_ledger_of_before_count_as_independent_ones(tmp_path: Path) -> None:
     init.init(tmp_path, NOW)
     record(tmp_path, [trial(params={"fast": k}) for k in range(50)], fortune(1), NOW, timeout_s=10)

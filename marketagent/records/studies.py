@@ -21,7 +21,8 @@ class AccountSize:
 
 @dataclass(frozen=True, kw_only=True)
 class Luck:
-    """How much of a backtest's Sharpe ratio may be luck: its `trials` are all that were run of its family.
+    """How much of a backtest's Sharpe ratio may be luck: its `trials` are all that were run of its family; of a walk-forward
+    that had something to choose, all walk-forwards.
 
     They are worth as many independent ones as `effective_trials`. `best_by_luck` is the annual Sharpe ratio that the best of
     them would have without any skill. The probabilities are that the true ratio is above 0, and above that. `luck_p` is how

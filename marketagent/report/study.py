@@ -72,7 +72,8 @@ def luck(sheet: Sheet, record: Mapping[str, Any]) -> Section:
         return Section("Luck", note="Not judged.")
     known = {name: value for name, value in judged.items() if isinstance(value, int | float | str) and value != ""}
     known = {name: value for name, value in known.items() if value or name not in ("samples", "null_runs")}
-    rows = [[_MEANINGS.get(name, label(name)), _number(name, value)] for name, value in known.items()]
+    meanings = {**_MEANINGS, "trials": _MEANINGS["trials"].replace("trials", f"{wording.tried(record)}s")}
+    rows = [[meanings.get(name, label(name)), _number(name, value)] for name, value in known.items()]
     table = Table("Luck", ["of the Sharpe ratio", "value"], rows, right=(1,))
     return Section("Luck", [table], ". ".join(sheet.luck))
 
@@ -104,7 +105,9 @@ def trials(rows: Sequence[Mapping[str, Any]], total: int, record: Mapping[str, A
     more = f" The newest {len(rows):,} of {total:,} are shown." if total > len(rows) else ""
     table = Table("Trials", ["tried (UTC)", "parameters", "sessions", "sharpe", "strategy", ""], texts, right=(3,))
     return Section(
-        "Trials of this family", [table], f"In sample, but for walk-forwards; all count for the luck above.{more}"
+        "Trials of this family",
+        [table],
+        f"In sample, but for walk-forwards, which are judged among each other; all count for what is in sample.{more}",
     )
 
 

@@ -1,4 +1,11 @@
-"""The ledger of trials in ``runs.duckdb``: which backtests of a family were tried, each once."""
+"""The ledger of trials in ``runs.duckdb``: which backtests of a family were tried, each once.
+
+A backtest is chosen from all trials of its family. A walk-forward is not: in each window it trades what was best before it,
+and what else was tried there, and how that did, it never saw. Its path out of sample is one trial, and what it is judged by
+are the walk-forwards of the family, for whoever runs several may take the best. The other way round it is not the same:
+what the refits chose from are trials, in sample, of whoever runs one of them by itself afterwards, and a walk-forward is one
+more. What the ledger cannot know is whether a grid was drawn around what a sweep of the same sessions had found.
+"""
 
 import hashlib
 import json
@@ -25,6 +32,7 @@ _ROUNDING = 1e-9
 LITTLE = 0.05  # of the returns: trials whose numbers differ by less are of the same time
 
 
+IN_SAMPLE, OUT_OF_SAMPLE = "in sample", "out of sample"
 Reached = Array  # (WORLDS,): what the best of some trials reaches in the worlds of ``luckiest``
 
 
@@ -44,6 +52,7 @@ class Trial:
     first: str
     last: str
     moments: Moments
+    judged: str = IN_SAMPLE
 
     @property
     def family(self) -> str:
@@ -110,34 +119,39 @@ def nearby_each(home: Path, tried: Iterable[Trial], *, timeout_s: float) -> list
 
 
 def _recorded(con: Connection, tried: Iterable[Trial], reached: Reached, now: datetime) -> Family:
-    family, before = "", np.full(WORLDS, -np.inf)
+    """What is judged out of sample counts among its like, and as one more of all."""
+    family, before = "", {IN_SAMPLE: np.full(WORLDS, -np.inf)}
     for batch in batches(tried):
         if not family:
             family = batch[0].family
-            before = _reached(con, family)
+            before = {judged: _reached(con, family, judged) for judged in dict.fromkeys((batch[0].judged, IN_SAMPLE))}
         rows = {trial.key: trial for trial in batch}
         con.execute("DELETE FROM trials WHERE trial IN (SELECT unnest(?::VARCHAR[]))", [list(rows)])
         con.insert("trials", _columns(rows, now))
-    best = np.maximum(before, reached.astype(np.float32))
-    if family and (best > before).any():
-        con.execute("DELETE FROM family_luck WHERE family = ?", [family])
-        con.execute("INSERT INTO family_luck VALUES (?, ?)", [family, best.astype(np.float32).tobytes()])
-    return Family(_counted(con, family), best)
+    best = {judged: np.maximum(old, reached.astype(np.float32)) for judged, old in before.items()}
+    for judged in [judged for judged, old in before.items() if family and (best[judged] > old).any()]:
+        con.execute("DELETE FROM family_luck WHERE family = ? AND judged = ?", [family, judged])
+        values = [family, judged, best[judged].astype(np.float32).tobytes()]
+        con.execute("INSERT INTO family_luck (family, judged, reached) VALUES (?, ?, ?)", values)
+    own = next(iter(before))
+    return Family(_counted(con, family, own), best[own])
 
 
-def _reached(con: Connection, family: str) -> Reached:
+def _reached(con: Connection, family: str, judged: str) -> Reached:
     """What a family has reached so far. Trials of before there was a note of it count as independent ones."""
-    noted = con.execute("SELECT reached FROM family_luck WHERE family = ?", [family]).fetchone()
+    query = "SELECT reached FROM family_luck WHERE family = ? AND judged = ?"
+    noted = con.execute(query, [family, judged]).fetchone()
     if noted:
         return np.frombuffer(noted[0], np.float32).astype(np.float64)
-    count = _counted(con, family)
+    count = _counted(con, family, judged)
     return independent(count) if count else np.full(WORLDS, -np.inf)
 
 
-def _counted(con: Connection, family: str) -> int:
-    """How many trials a family has; one that has grown is one."""
+def _counted(con: Connection, family: str, judged: str) -> int:
+    """How many trials a family has, or of those that are judged out of sample; one that has grown is one."""
     [(count,)] = con.execute(
-        "SELECT count(DISTINCT series) FROM trials WHERE family = ? AND deviation > 0", [family]
+        "SELECT count(DISTINCT series) FROM trials WHERE family = $1 AND deviation > 0 AND ($2 = $3 OR judged = $2)",
+        [family, judged, IN_SAMPLE],
     ).fetchall()
     return int(count)
 
@@ -204,7 +218,7 @@ def latest(
 
 def _columns(rows: Mapping[str, Trial], now: datetime) -> dict[str, tuple[str, list[Any]]]:
     trials = list(rows.values())
-    texts = ("family", "strategy", "strategy_hash", "timeframe", "run")
+    texts = ("family", "strategy", "strategy_hash", "timeframe", "run", "judged")
     numbers = ("mean", "deviation", "skew", "kurtosis", "sharpe")
     return {
         "trial": ("VARCHAR", list(rows)),
