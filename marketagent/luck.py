@@ -20,7 +20,7 @@ from statistics import NormalDist
 import numpy as np
 
 from marketagent.luckiest import Blocks, Family, inflation, normal_of
-from marketagent.metrics import Array
+from marketagent.metrics import Array, deviation
 
 CONFIDENCE = 0.95
 _EULER = 0.5772156649015329
@@ -86,15 +86,15 @@ class Chance:
 
 
 def moments(returns: Array) -> Moments:
-    """The moments of `returns` (T,); zeros where they never differ, or where there are fewer than two."""
-    if len(returns) < 2 or np.ptp(returns) == 0:
+    """The moments of `returns` (T,); zeros where they differ by rounding at most, or where there are fewer than two."""
+    if len(returns) < 2 or deviation(returns) == 0:
         return Moments(len(returns), float(returns.mean()) if len(returns) else 0.0, 0.0, 0.0, 3.0)
     off = returns - returns.mean()
     spread = float(np.sqrt(np.mean(off**2)))
     return Moments(
         len(returns),
         float(returns.mean()),
-        float(np.std(returns, ddof=1)),
+        deviation(returns),
         float(np.mean(off**3)) / spread**3,
         float(np.mean(off**4)) / spread**4,
     )
@@ -159,7 +159,7 @@ def bootstrapped(returns: Array, samples: int, periods: int, seed: int) -> Inter
     Blocks of a random length keep what returns have to do with each other; their mean length is that of Politis and
     White, Automatic block-length selection (2004). None of fewer than 20 returns, or of ones that never differ.
     """
-    if len(returns) < 20 or np.ptp(returns) == 0:
+    if len(returns) < 20 or deviation(returns) == 0:
         return None
     from arch.bootstrap import StationaryBootstrap, optimal_block_length  # scipy and statsmodels: 1.5 s
 
