@@ -14,7 +14,8 @@ from marketagent.decision import Decisions, decide
 from marketagent.errors import MarketAgentError, UsageError
 from marketagent.grid import Axis
 from marketagent.luck import Chance, Intervals
-from marketagent.panel import Array, Panel
+from marketagent.luckiest import Blocks, Family
+from marketagent.panel import Panel
 from marketagent.process import Stops
 from marketagent.records import Backtest as BacktestRecord
 from marketagent.records import Fold, Sweep
@@ -93,6 +94,10 @@ class Played:
         """The run as the ledger of trials counts it."""
         trial = scoring.trial_of(self.run, self.loaded, self.result)
         return trial if self.walk is None else self.walk.trial(trial)
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        return scoring.blocks_of(self.result)
 
 
 @dataclass(frozen=True)
@@ -230,7 +235,8 @@ def kept(job: Job, runs: Sequence[Played]) -> list[Tried]:
     walks = [(one.run, one.walk.swept, one.walk.numbers) for one in runs if one.walk is not None]
     if walks:
         judging.entered(job.home, walks, job.now, timeout_s=job.timeout_s)
-    found = trials.record_each(job.home, [one.trial for one in runs], job.now, timeout_s=job.timeout_s)
+    entries = [(one.trial, scoring.reached(one.result, one.blocks)) for one in runs]
+    found = trials.record_each(job.home, entries, job.now, timeout_s=job.timeout_s)
     refused = job.read_quarantined([one.result.decisions.panel for one in runs])
     made = [_judged(job, *of) for of in zip(runs, found, refused, strict=True)]
     for run in made:
@@ -336,10 +342,12 @@ def _traded(job: Job, decisions: Decisions, start: int, against: Benchmark | Non
     )
 
 
-def _judged(job: Job, one: Played, found: tuple[Array, list[float]], refused: Mapping[str, Mapping[int, str]]) -> Tried:
+def _judged(
+    job: Job, one: Played, found: tuple[Family, list[float]], refused: Mapping[str, Mapping[int, str]]
+) -> Tried:
     """`one` among its family, which `found` has, and held against what the store knows beside it."""
     result, walk, (family, neighbours) = one.result, one.walk, found
-    worth = scoring.judged_luck(one.trial, family, one.intervals, one.chance)
+    worth = scoring.judged_luck(one.trial, one.blocks, family, one.intervals, one.chance)
     doubts = scoring.criticised(job.home, neighbours, result, job.terms.cash, refused, timeout_s=job.timeout_s)
     record = scoring.backtest_record(
         one.run, job.loaded, result, job.terms, job.benchmark, worth=worth, findings=doubts

@@ -6,7 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from marketagent import luck
+from marketagent import luck, luckiest
+from marketagent.luckiest import Family
 from marketagent.outcomes import Numbers
 from marketagent.panel import Array
 from marketagent.records import Luck, Sweep
@@ -17,10 +18,18 @@ from marketagent.sweeping import Sweeping
 
 def entered(
     home: Path, sweeps: Iterable[tuple[str, Sweeping, Numbers]], now: datetime, *, timeout_s: float
-) -> list[Array]:
-    """Write down as trials, for each run of a sweep, the combinations with these numbers; returns the Sharpe ratios a bar of
-    all of its family."""
-    return record_all(home, (_trials(*one) for one in sweeps), now, timeout_s=timeout_s)
+) -> list[Family]:
+    """Write down as trials, for each run of a sweep, the combinations with these numbers; returns all of its family."""
+    entries = [(_trials(*one), _reached(*one[1:])) for one in sweeps]
+    return record_all(home, entries, now, timeout_s=timeout_s)
+
+
+def _reached(swept: Sweeping, numbers: Numbers) -> Array:
+    """What the best of the combinations with these `numbers` reaches in the worlds of ``luckiest``."""
+    tally, ground = swept.tally, swept.sweep.ground
+    rows = tally.rows(numbers)
+    sums = tally.sums if len(rows) == len(tally.sums) else tally.sums[rows]
+    return luckiest.reached(sums, tally.counts, luckiest.shocks(ground.panel.days[ground.start :], tally.edges))
 
 
 def _trials(run: str, swept: Sweeping, numbers: Numbers) -> Iterator[Trial]:
@@ -40,11 +49,11 @@ def _trials(run: str, swept: Sweeping, numbers: Numbers) -> Iterator[Trial]:
         )
 
 
-def judged(run: str, swept: Sweeping, family: Array) -> Sweep:
+def judged(run: str, swept: Sweeping, family: Family) -> Sweep:
     """The record of a sweep: what was tried, what was best, and what is left of that after all `family` trials."""
-    ground, done, by_luck = swept.sweep.ground, swept.sweep.done, luck.hurdle(family)
+    ground, done = swept.sweep.ground, swept.sweep.done
     first = int(swept.ranked[0]) if done else None
-    best = None if first is None else swept.tally.moments(first)
+    best = None if first is None else luck.judged(swept.tally.moments(first), swept.tally.blocks(first), family)
     return Sweep(
         run=run,
         strategy=swept.loaded.name,
@@ -60,10 +69,12 @@ def judged(run: str, swept: Sweeping, family: Array) -> Sweep:
         timeframe=ground.panel.timeframe,
         best={} if first is None else swept.varied(swept.plan.strategies.strategy(first).params()),
         sharpe=None if first is None else done[first]["sharpe"],
-        trials=len(family),
-        best_by_luck=by_luck * swept.a_year**0.5,
-        probabilistic_sharpe=None if best is None else luck.probabilistic_sharpe(best, 0.0),
-        deflated_sharpe=None if best is None else luck.probabilistic_sharpe(best, by_luck),
+        trials=family.trials,
+        effective_trials=family.effective,
+        best_by_luck=0.0 if best is None else best.by_luck * swept.a_year**0.5,
+        probabilistic_sharpe=None if best is None else best.probabilistic,
+        deflated_sharpe=None if best is None else best.deflated,
+        luck_p=None if best is None else best.p,
         benchmark=None if swept.benchmark is None else swept.benchmark[0],
         **_over_all(swept),
     )
@@ -73,9 +84,11 @@ def worth(sheet: Sweep) -> Luck:
     """What the record of a sweep says of its best combination."""
     return Luck(
         trials=sheet.trials,
+        effective_trials=sheet.effective_trials,
         best_by_luck=sheet.best_by_luck,
         probabilistic_sharpe=sheet.probabilistic_sharpe,
         deflated_sharpe=sheet.deflated_sharpe,
+        luck_p=sheet.luck_p,
     )
 
 

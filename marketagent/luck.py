@@ -5,9 +5,11 @@ many returns there are and how skewed and fat-tailed they are. Its deflated one 
 of all trials of its family would reach if none of them had any skill. Sharpe ratios are per bar in here, not annual.
 
 Bailey and Lopez de Prado, The Sharpe Ratio Efficient Frontier, Journal of Risk 15 (2012); The Deflated Sharpe Ratio,
-Journal of Portfolio Management 40 (2014). Their skill-less trials are independent. Of many that are alike fewer count, so
-that the deflated one is too strict; but where some are alike and others are not, those narrow the spread, so that it is not
-strict enough. And who chooses among strategies, or among universes, has tried more than any one family knows of.
+Journal of Portfolio Management 40 (2014). Their threshold is that of independent trials, from how many there are and how
+far their Sharpe ratios are apart, which the trials of a sweep tell neither of: see ``luckiest``, where it is taken from
+their returns instead. The deflated ratio asks for 95 % above what is expected of the luckiest, which is more than that
+only one family in twenty without skill should pass; that is what the verdict `p` is: how often the luckiest of trials as
+alike as these is as good. Who chooses among strategies, or among universes, has tried more than any one family knows of.
 """
 
 from collections.abc import Sequence
@@ -17,7 +19,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from marketagent.metrics import Array
+from marketagent.luckiest import Blocks, Family, inflation, normal_of
+from marketagent.metrics import Array, deviation
 
 CONFIDENCE = 0.95
 _EULER = 0.5772156649015329
@@ -43,16 +46,20 @@ class Moments:
 
 @dataclass(frozen=True)
 class Judged:
-    """A run among the `trials` of its family, itself included.
+    """A run among the `trials` of its family, itself included; they are worth as many independent ones as `effective`.
 
     `by_luck` is the Sharpe ratio a bar that the best of them would have without skill; `probabilistic` the probability
-    that this run's true one is above 0, `deflated` that it is above `by_luck`. None where there is too little to say.
+    that this run's true one is above 0, `deflated` that it is above `by_luck`. `p` is how often the best of trials without
+    skill, as alike as these are, would be as good as this run: below 1 - CONFIDENCE it is significant. None where there
+    is too little to say.
     """
 
     trials: int
+    effective: float
     by_luck: float
     probabilistic: float | None
     deflated: float | None
+    p: float | None
 
 
 @dataclass(frozen=True)
@@ -79,30 +86,36 @@ class Chance:
 
 
 def moments(returns: Array) -> Moments:
-    """The moments of `returns` (T,); zeros where they never differ, or where there are fewer than two."""
-    if len(returns) < 2 or np.ptp(returns) == 0:
+    """The moments of `returns` (T,); zeros where they differ by rounding at most, or where there are fewer than two."""
+    if len(returns) < 2 or deviation(returns) == 0:
         return Moments(len(returns), float(returns.mean()) if len(returns) else 0.0, 0.0, 0.0, 3.0)
     off = returns - returns.mean()
     spread = float(np.sqrt(np.mean(off**2)))
     return Moments(
         len(returns),
         float(returns.mean()),
-        float(np.std(returns, ddof=1)),
+        deviation(returns),
         float(np.mean(off**3)) / spread**3,
         float(np.mean(off**4)) / spread**4,
     )
 
 
-def judged(run: Moments, sharpes: Sequence[float] | Array) -> Judged:
-    """`run` among the `sharpes` (per bar) of all trials of its family, of which it is one."""
-    by_luck = hurdle(sharpes)
-    return Judged(len(sharpes), by_luck, probabilistic_sharpe(run, 0.0), probabilistic_sharpe(run, by_luck))
+def judged(run: Moments, own: Blocks, family: Family) -> Judged:
+    """`run`, whose returns are `own` block by block, among all trials of its family, of which it is one."""
+    probabilistic = probabilistic_sharpe(run, 0.0)
+    if probabilistic is None:
+        return Judged(family.trials, family.effective, 0.0, None, None, None)
+    times, blocks = inflation(own, run.deviation**2)
+    by_luck = max(family.expected, 0.0) * sqrt(times / (run.count - 1))
+    value = normal_of(run.sharpe * sqrt((run.count - 1) / times / max(_error(run), 1.0)), max(blocks - 1, 1))
+    deflated = probabilistic_sharpe(run, by_luck)
+    return Judged(family.trials, family.effective, by_luck, probabilistic, deflated, family.share(value))
 
 
 def hurdle(sharpes: Sequence[float] | Array) -> float:
-    """What the best of a family's trials would reach without skill, from the `sharpes` (per bar) of all of them.
+    """What the best of independent trials would reach without skill, from the `sharpes` of all of them.
 
-    They are as far apart as those are that differ: a sweep over what changes nothing must not bring the bar down.
+    They are as far apart as those are that differ: the same one many times must not bring the bar down.
     """
     differing = np.unique(np.round(np.asarray(sharpes, dtype=np.float64), 12))
     return best_by_luck(float(np.var(differing, ddof=1)), len(sharpes)) if len(differing) > 1 else 0.0
@@ -115,10 +128,16 @@ def probabilistic_sharpe(run: Moments, threshold: float) -> float | None:
     >>> round(probabilistic_sharpe(Moments(24, 0.458, 1.0, -2.448, 10.164), 0.0), 3)
     0.913
     """
-    error = 1 - run.skew * run.sharpe + (run.kurtosis - 1) / 4 * run.sharpe**2
+    error = _error(run)
     if run.count < 3 or not run.deviation or error <= 0:
         return None
     return _NORMAL.cdf((run.sharpe - threshold) * sqrt(run.count - 1) / sqrt(error))
+
+
+def _error(run: Moments) -> float:
+    """The variance of the Sharpe ratio, in units of that of normal returns without any; what it takes off counts for the
+    published ratio, but not for a verdict: of many trials those with a lucky outlier have it."""
+    return 1 - run.skew * run.sharpe + (run.kurtosis - 1) / 4 * run.sharpe**2
 
 
 def best_by_luck(spread: float, trials: int) -> float:
@@ -140,7 +159,7 @@ def bootstrapped(returns: Array, samples: int, periods: int, seed: int) -> Inter
     Blocks of a random length keep what returns have to do with each other; their mean length is that of Politis and
     White, Automatic block-length selection (2004). None of fewer than 20 returns, or of ones that never differ.
     """
-    if len(returns) < 20 or np.ptp(returns) == 0:
+    if len(returns) < 20 or deviation(returns) == 0:
         return None
     from arch.bootstrap import StationaryBootstrap, optimal_block_length  # scipy and statsmodels: 1.5 s
 

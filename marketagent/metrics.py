@@ -19,6 +19,9 @@ Metric = float | None
 SESSIONS = 252  # in a year
 FLAT = 1e-12  # share of a trade's largest position below which what is left of it is rounding
 LEVEL = 1e-12  # a fall of less than this share of the peak is rounding
+# Of the growth of a bar, 1 + its return: three roundings, of two levels and their quotient, of half an epsilon each, and
+# what the sum over an account's positions adds to them. What deviates by no more than that grows by the same each bar.
+ROUNDING = 16 * float(np.finfo(np.float64).eps)
 
 
 class Event(IntEnum):
@@ -108,10 +111,20 @@ def cagr(returns: Array, periods: int = SESSIONS) -> Metric:
         return _defined(np.prod(returns + 1) ** (periods / len(returns)) - 1)
 
 
+def deviation(returns: Array) -> float:
+    """Sample standard deviation (ddof=1) of at least two returns; exactly 0 of ones that differ by rounding alone.
+
+    >>> deviation(session_returns(100 * np.cumprod(np.full(9, 1.001)), 100.0))
+    0.0
+    """
+    found = float(np.std(returns, ddof=1))
+    return found if found > _rounding(returns) else 0.0
+
+
 def volatility(returns: Array, periods: int = SESSIONS) -> Metric:
     """Annualised sample standard deviation (ddof=1), as a fraction."""
     returns = _checked(returns)
-    return _defined(_deviation(returns) * np.sqrt(periods)) if len(returns) > 1 else None
+    return _defined(deviation(returns) * np.sqrt(periods)) if len(returns) > 1 else None
 
 
 def sharpe(returns: Array, risk_free: float = 0.0, periods: int = SESSIONS) -> Metric:
@@ -133,7 +146,7 @@ def sortino(returns: Array, risk_free: float = 0.0, periods: int = SESSIONS) -> 
     if len(excess) < 2:
         return None
     downside = np.sqrt(np.mean(np.minimum(excess, 0.0) ** 2))
-    return _ratio(np.mean(excess) * np.sqrt(periods), downside)
+    return _ratio(np.mean(excess) * np.sqrt(periods), downside) if downside > _rounding(excess) else None
 
 
 def calmar(returns: Array, periods: int = SESSIONS) -> Metric:
@@ -353,13 +366,13 @@ def _drawdowns(returns: Array) -> Array:
         return np.asarray((level - peak) / peak)
 
 
-def _deviation(values: Array) -> float:
-    """Sample standard deviation; of equal values exactly 0, where their rounded mean would leave some."""
-    return 0.0 if np.ptp(values) == 0 else float(np.std(values, ddof=1))
-
-
 def _mean_to_deviation(values: Array) -> Metric:
-    return _ratio(np.mean(values), _deviation(values)) if len(values) > 1 else None
+    return _ratio(np.mean(values), deviation(values)) if len(values) > 1 else None
+
+
+def _rounding(values: Array) -> float:
+    """Up to where a deviation of returns is that of their rounding."""
+    return ROUNDING * (1 + abs(float(np.mean(values))))
 
 
 def _ratio(numerator: float | np.floating, denominator: float | np.floating) -> Metric:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from marketagent import critic, luck
+from marketagent import critic, luck, luckiest
 from marketagent.backtest import Backtest, Terms
 from marketagent.catalog import Loaded, blame
 from marketagent.decision import Decisions, decide
 from marketagent.ensemble import ACTIONS
 from marketagent.errors import NoData
+from marketagent.luckiest import Blocks, Family
 from marketagent.metrics import SESSIONS
 from marketagent.orders import FRACTIONAL
 from marketagent.panel import Array, Panel
@@ -249,6 +250,16 @@ def trial_of(run: str, loaded: Loaded, result: Backtest) -> Trial:
     )
 
 
+def reached(result: Backtest, own: Blocks) -> Array:
+    """What the run, whose returns are `own` block by block, reaches in the worlds of ``luckiest``."""
+    days = result.simulation.sessions.astype("datetime64[D]")
+    return luckiest.reached(own.sums[None], own.counts, luckiest.shocks(days, luckiest.edges(days)))
+
+
+def blocks_of(result: Backtest) -> Blocks:
+    return luckiest.blocks(result.returns, luckiest.edges(result.simulation.sessions.astype("datetime64[D]")))
+
+
 def intervals(result: Backtest, samples: int) -> luck.Intervals | None:
     """Of the Sharpe ratio and the CAGR, from so many bootstrap samples: from the same returns always the same."""
     a_year = SESSIONS * bars_a_session(result.decisions.panel.timeframe)
@@ -256,17 +267,19 @@ def intervals(result: Backtest, samples: int) -> luck.Intervals | None:
 
 
 def judged_luck(
-    trial: Trial, family: Sequence[float] | Array, found: luck.Intervals | None, chance: luck.Chance | None = None
+    trial: Trial, own: Blocks, family: Family, found: luck.Intervals | None, chance: luck.Chance | None = None
 ) -> Luck:
-    """What the Sharpe ratio of a run is worth among those of its `family`, its own included, and what else was found of it."""
-    verdict = luck.judged(trial.moments, family)
+    """What the Sharpe ratio of a run is worth among its `family`, itself included, and what else was found of it."""
+    verdict = luck.judged(trial.moments, own, family)
     a_year = SESSIONS * bars_a_session(trial.timeframe)
     sampled = {} if found is None else {name: value for name, value in asdict(found).items() if name != "block"}
     return Luck(
         trials=verdict.trials,
+        effective_trials=verdict.effective,
         best_by_luck=verdict.by_luck * a_year**0.5,
         probabilistic_sharpe=verdict.probabilistic,
         deflated_sharpe=verdict.deflated,
+        luck_p=verdict.p,
         null_runs=chance.runs if chance else 0,
         null_sharpe=chance.sharpe if chance else None,
         null_p=chance.p if chance else None,

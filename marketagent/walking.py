@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from marketagent import grid, metrics, show, sweeping
+from marketagent import grid, luckiest, metrics, show, sweeping
 from marketagent.backtest import Backtest, Terms
 from marketagent.catalog import Loaded, blame
 from marketagent.decision import Decisions, decide
@@ -24,7 +24,7 @@ from marketagent.records import WalkForward
 from marketagent.robustness import walk
 from marketagent.robustness.walk import Asked, Fold
 from marketagent.scoring import View, start_row
-from marketagent.store.trials import Trial
+from marketagent.store.trials import IN_SAMPLE, OUT_OF_SAMPLE, Trial
 from marketagent.strategy import Opinions
 from marketagent.sweeping import Sweeping
 
@@ -60,9 +60,13 @@ class Walked:
         return self.swept.plan.strategies.numbers
 
     def trial(self, trial: Trial) -> Trial:
-        """`trial`, the one of the whole run, with the parameters that tell it from another walk-forward."""
+        """`trial`, the one of the whole run, with the parameters that tell it from another walk-forward.
+
+        With nothing to choose, it is a backtest of parameters that somebody gave it, and no more out of sample than any.
+        """
         asked = {"walk_forward": self.asked.text, "purge": self.asked.purge, "embargo": self.asked.embargo}
-        return replace(trial, params={**self.swept.params, **asked, "grid": self._grid})
+        judged = OUT_OF_SAMPLE if self._grid else IN_SAMPLE
+        return replace(trial, params={**self.swept.params, **asked, "grid": self._grid}, judged=judged)
 
     def labelled(self, record: BacktestRecord) -> BacktestRecord:
         """`record` as one that is judged out of sample."""
@@ -168,6 +172,9 @@ def walked(
     start = start_row(panel, first)
     folds = walk.folds(panel.days, start, asked)
     edges, tried = walk.edges_of(folds, start, len(panel.sessions)), prod(len(axis.values) for axis in axes)
+    # How much alike combinations are is not told by a dozen windows: the ledger of trials wants more blocks.
+    finer = np.union1d(edges, luckiest.edges(panel.days[start:]))
+    edges = finer if len(finer) * tried <= _CELLS else edges
     if len(edges) * tried > _CELLS:
         raise UsageError(
             f"--walk-forward {asked.text} makes {counted(len(folds), 'window')}, too many for {counted(tried, 'combination')};"

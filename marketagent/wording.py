@@ -5,6 +5,8 @@ from typing import Any
 
 from marketagent.formats import counted
 
+SIGNIFICANT = 0.05
+
 
 def slippage(record: Mapping[str, Any]) -> str:
     """What moves prices and what lending costs, in a few words."""
@@ -14,15 +16,21 @@ def slippage(record: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def luck(judged: Mapping[str, Any], where: str = "in sample") -> str:
-    """What the Sharpe ratio is worth after all that was tried, and its intervals; `where` it was judged."""
-    one = "the only trial" if judged["trials"] < 2 else f"one of {judged['trials']:,} trials"
-    words = f"{where}, {one} of this strategy here"
+def tried(record: Mapping[str, Any]) -> str:
+    """What a run is one of, for its luck: a walk-forward that had something to choose is judged among walk-forwards."""
+    return "walk-forward" if (record.get("walk_forward") or {}).get("combinations", 1) > 1 else "trial"
+
+
+def luck(judged: Mapping[str, Any], where: str = "in sample", trial: str = "trial") -> str:
+    """What the Sharpe ratio is worth after all that was tried, and its intervals; `where` it was judged, as what `trial`."""
+    one = f"the only {trial}" if judged["trials"] < 2 else f"one of {judged['trials']:,} {trial}s"
+    words = f"{where}, {one} of this strategy here{_alike(judged)}"
     if judged["deflated_sharpe"] is None:
         return f"{words}: too few returns, or none that differ, to tell skill from luck\n"
     words += f"; a true sharpe above 0: {judged['probabilistic_sharpe']:.1%} probable"
     if judged["trials"] > 1:
         words += f", above the {judged['best_by_luck']:.2f} of the luckiest: {judged['deflated_sharpe']:.1%}"
+    words += _verdict(judged)
     if judged["samples"]:
         sharpe = f"{judged['sharpe_low']:.2f} .. {judged['sharpe_high']:.2f}"
         cagr = " .. ".join(
@@ -35,6 +43,22 @@ def luck(judged: Mapping[str, Any], where: str = "in sample") -> str:
             f" itself that did at least as well; their middle sharpe is {judged['null_sharpe']:.2f}"
         )
     return f"{words}\n"
+
+
+def _alike(judged: Mapping[str, Any]) -> str:
+    """How many independent trials those of a family are worth."""
+    effective = judged.get("effective_trials")
+    return "" if effective is None or judged["trials"] < 2 else f", worth {effective:,.1f} independent ones"
+
+
+def _verdict(judged: Mapping[str, Any]) -> str:
+    """Whether a Sharpe ratio stands out of what its family would reach by luck; records of before do not say."""
+    p = judged.get("luck_p")
+    if p is None:
+        return ""
+    whose = "it" if judged["trials"] < 2 else "the luckiest of them"
+    found = "significant" if p < SIGNIFICANT else "not significant"
+    return f"; {found} (p {p:.3f}: how often {whose} would do as well without skill)"
 
 
 def finding(found: Mapping[str, Any]) -> str:
@@ -60,7 +84,7 @@ def sweep(record: Mapping[str, Any]) -> dict[str, str]:
     if record["deflated_sharpe"] is not None:
         facts["deflated"] = (
             f"a true sharpe above 0: {record['probabilistic_sharpe']:.1%} probable; above the {record['best_by_luck']:.2f}"
-            f" of the luckiest of {record['trials']:,} trials: {record['deflated_sharpe']:.1%}"
+            f" of the luckiest of {record['trials']:,} trials{_alike(record)}: {record['deflated_sharpe']:.1%}{_verdict(record)}"
         )
     if record["pbo"] is not None:
         facts["overfitting"] = (

@@ -166,10 +166,10 @@ def test_every_schema_has_its_tables_and_says_what_it_is(kind, tmp_path):
     wanted = {
         "market": "file_symbols sessions bars superseded_bars actions superseded_actions coverage files quarantine",
         "opinions": "signals",
-        "runs": "decisions backtests equity fills folds orders sweeps sweep_rows trials",
+        "runs": "decisions backtests equity fills folds orders sweeps sweep_rows trials family_luck",
     }
     assert tables == {"ma_meta", *wanted[kind].split()}
-    assert meta == [(kind, 6 if kind == "runs" else 1, 0)]
+    assert meta == [(kind, 8 if kind == "runs" else 1, 0)]
 
 
 BAR = "INSERT INTO bars VALUES ('A', '1d', '2026-11-20', '2026-11-20 14:30', {}, {}, 's', 'f', '2026-11-20')"

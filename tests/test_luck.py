@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from test_costing import ma
 
-from marketagent import init, luck, wording
+from marketagent import init, luck, luckiest, wording
 from marketagent.luck import Moments, best_by_luck, bootstrapped, judged, moments, probabilistic_sharpe
+from marketagent.luckiest import WORLDS, Blocks, Family
 from marketagent.store import trials
 from marketagent.store.database import opened
 from marketagent.store.trials import Trial, _is_near, record, record_one
@@ -58,30 +59,9 @@ def test_moments_by_hand() -> None:
 def test_returns_that_never_differ_say_nothing(returns: list[float]) -> None:
     found = moments(np.array(returns))
     assert found.sharpe == 0.0
-    assert judged(found, [0.0]) == luck.Judged(1, 0.0, None, None)
+    alone = Family(1, np.zeros(WORLDS))
+    assert judged(found, Blocks(np.zeros(1), np.ones(1)), alone) == luck.Judged(1, 1.0, 0.0, None, None, None)
     assert bootstrapped(np.array(returns * 20), 10, 252, 1) is None
-
-
-def family_of(rng: np.random.Generator, trials: int, bars: int, edge: float = 0.0) -> tuple[Moments, list[float]]:
-    """The best of `trials` strategies, of which one has a true Sharpe ratio of `edge` a bar and the others none."""
-    returns = rng.normal(0, 0.01, (trials, bars)) * rng.choice([0.5, 1.0, 2.0], (trials, bars))
-    returns[0] += edge * returns.std()
-    sharpes = returns.mean(axis=1) / returns.std(axis=1, ddof=1)
-    return moments(returns[int(sharpes.argmax())]), sharpes.tolist()
-
-
-@pytest.mark.parametrize("trials", [10, 500])
-def test_of_families_of_pure_noise_at_most_one_in_twenty_is_significant(trials: int) -> None:
-    rng = np.random.default_rng(20261124)
-    verdicts = [judged(*family_of(rng, trials, 252)) for _ in range(100)]
-    assert sum(one.deflated is not None and one.deflated > luck.CONFIDENCE for one in verdicts) <= 5
-    assert sum(one.probabilistic is not None and one.probabilistic > luck.CONFIDENCE for one in verdicts) > 20
-
-
-def test_an_edge_among_500_trials_is_found() -> None:
-    rng = np.random.default_rng(7)
-    verdicts = [judged(*family_of(rng, 500, 1260, edge=0.2)) for _ in range(10)]
-    assert all(one.deflated is not None and one.deflated > luck.CONFIDENCE for one in verdicts)
 
 
 def test_more_trials_and_wider_ones_raise_the_bar() -> None:
@@ -98,6 +78,13 @@ def test_trials_that_are_the_same_do_not_bring_the_bar_down() -> None:
     assert luck.hurdle([0.02] * 50) == 0.0
 
 
+def fortune(*seeds: int) -> np.ndarray:  # type: ignore[type-arg]
+    """What the best of trials with independent returns of these seeds reaches."""
+    returns = np.array([np.random.default_rng(seed).normal(0, 0.01, 256) for seed in seeds])
+    days = np.arange("2020-01-02", "2020-09-14", dtype="datetime64[D]")
+    return luckiest.reached(returns, np.ones(256), luckiest.shocks(days, np.arange(257)))
+
+
 def trial(run: str = "r", **changed: object) -> Trial:
     fields = {
         "strategy": "mine", "strategy_hash": "h", "params": {"fast": 5}, "symbols": ("A", "B"), "timeframe": "1d",
@@ -110,7 +97,7 @@ def test_a_trial_counts_once_and_a_family_is_a_strategy_on_a_universe(tmp_path: 
     init.init(tmp_path, NOW)
 
     def noted(*tried: Trial) -> int:
-        return len(record(tmp_path, tried, NOW, timeout_s=10))
+        return record(tmp_path, tried, fortune(1), NOW, timeout_s=10).trials
 
     assert noted(trial()) == 1
     assert noted(trial("again")) == 1
@@ -125,44 +112,75 @@ def test_a_trial_counts_once_and_a_family_is_a_strategy_on_a_universe(tmp_path: 
     assert noted(*(trial(params={"fast": k}) for k in range(5, 105))) == 102
 
 
+def test_a_family_has_reached_what_the_best_of_all_its_trials_has_however_they_came_in(tmp_path: Path) -> None:
+    init.init(tmp_path, NOW)
+    seeds = list(range(1, 41))
+    for seed in seeds:
+        apart, _ = record_one(tmp_path, trial(params={"fast": seed}), fortune(seed), NOW, timeout_s=10)
+    together = record(
+        tmp_path, [trial(strategy="other", params={"fast": k}) for k in seeds], fortune(*seeds), NOW, timeout_s=10
+    )
+    again, _ = record_one(tmp_path, trial(params={"fast": 7}), fortune(7), NOW, timeout_s=10)
+    assert apart.trials == together.trials == again.trials == 40
+    np.testing.assert_allclose(apart.reached, together.reached, rtol=1e-6)
+    np.testing.assert_array_equal(apart.reached, again.reached)
+    assert apart.effective == pytest.approx(40, rel=0.2)
+
+
 def test_a_trial_of_every_evening_raises_the_bar_once(tmp_path: Path) -> None:
     init.init(tmp_path, NOW)
     rng = np.random.default_rng(2)
+    returns, days = rng.normal(0, 0.01, (40, 520)), np.arange("2019-01-01", "2021-01-01", dtype="datetime64[D]")
 
-    def sharpes(*tried: Trial) -> list[float]:
-        return record(tmp_path, tried, NOW, timeout_s=10)
+    def tried(fast: int, bars: int) -> Family:
+        marks = luckiest.edges(days[:bars])
+        own, shocks = luckiest.blocks(returns[fast, :bars], marks), luckiest.shocks(days[:bars], marks)
+        reached = luckiest.reached(own.sums[None], own.counts, shocks)
+        one = trial(params={"fast": fast}, last=str(days[bars - 1]), moments=moments(returns[fast, :bars]))
+        return record(tmp_path, [one], reached, NOW, timeout_s=10)
 
-    family = [trial(params={"fast": k}, moments=moments(rng.normal(0, 0.01, 250))) for k in range(40)]
-    luckiest = max(family, key=lambda each: each.moments.sharpe)
-    before = luck.hurdle(sharpes(*family))
-    for evening in range(5, 25):
-        found = sharpes(replace(luckiest, last=f"2021-01-{evening:02}"))
-    assert len(found) == 40
-    assert luck.hurdle(found) == pytest.approx(before, rel=1e-9)
+    before = [tried(fast, 500) for fast in range(40)][-1]
+    after = [tried(0, bars) for bars in range(501, 521)][-1]
+    assert (before.trials, after.trials) == (40, 40)
+    assert after.effective < before.effective + 2  # and not + 20
 
 
-def test_trials_of_few_returns_move_the_bar_no_more_than_their_error_says(tmp_path: Path) -> None:
-    # of noise, 200 trials of four years and 20 of a month: in units of their own error, all of them vary alike
+def test_a_walk_forward_of_a_ledger_of_before_is_known_as_one(tmp_path: Path) -> None:
     init.init(tmp_path, NOW)
-    rng = np.random.default_rng(4)
-    long = [trial(params={"fast": k}, moments=moments(rng.normal(0, 0.01, 1000))) for k in range(200)]
-    short = [trial(params={"fast": k}, first="2021-12-01", moments=moments(rng.normal(0, 0.01, 20))) for k in range(20)]
-    alone = luck.hurdle(record(tmp_path, long, NOW, timeout_s=10))
-    judged_short = luck.hurdle(record(tmp_path, short, NOW, timeout_s=10))
-    judged_long = luck.hurdle(record(tmp_path, long[:1], NOW, timeout_s=10))
-    assert judged_long == pytest.approx(alone, rel=0.1)
-    assert judged_short == pytest.approx(alone * sqrt(1000 / 20), rel=0.1)
-    assert max(each.moments.sharpe for each in short) < judged_short
+    asked = {"walk_forward": "3y/1y", "purge": 1, "embargo": 0}
+    refitted = trial(params={**asked, "grid": {"fast": [1, 2]}}, judged="out of sample")
+    fixed = trial(params={**asked, "grid": {}})
+    record(tmp_path, [trial(), fixed], fortune(1), NOW, timeout_s=10)
+    assert record(tmp_path, [refitted], fortune(2), NOW, timeout_s=10).trials == 1
+    step = (Path(trials.__file__).parent / "migrations" / "runs" / "008_out_of_sample.sql").read_text(encoding="utf-8")
+    query = "SELECT trial, judged FROM trials ORDER BY trial"
+    with opened(tmp_path / "runs.duckdb", write=True, timeout_s=10) as con:
+        stored = con.execute(query).fetchall()
+        con.execute("ALTER TABLE trials DROP COLUMN judged; ALTER TABLE family_luck DROP COLUMN judged")
+        con.execute(step)
+        assert con.execute(query).fetchall() == stored
+    assert sorted(judged for _, judged in stored) == ["in sample", "in sample", "out of sample"]
 
 
-def plainly(known: list[Trial], judged_as: Trial) -> list[float]:
-    """The ratios that a family's trials are judged by, as the definition says it."""
-    longest: dict[object, Trial] = {}
-    for one in {each.key: each for each in known}.values():
-        place = (one.strategy_hash, json.dumps(dict(one.params)), one.first)
-        if one.family == judged_as.family and one.moments.deviation > 0:
-            longest[place] = max(longest.get(place, one), one, key=lambda each: each.last)
-    return [one.moments.sharpe * sqrt(one.moments.count / judged_as.moments.count) for one in longest.values()]
+def test_trials_of_a_ledger_of_before_count_as_independent_ones(tmp_path: Path) -> None:
+    init.init(tmp_path, NOW)
+    record(tmp_path, [trial(params={"fast": k}) for k in range(50)], fortune(1), NOW, timeout_s=10)
+    with opened(tmp_path / "runs.duckdb", write=True, timeout_s=10) as con:
+        con.execute("DELETE FROM family_luck")
+    family = record(tmp_path, [trial(params={"fast": 99})], fortune(2), NOW, timeout_s=10)
+    assert family.trials == 51
+    assert family.effective == pytest.approx(51, rel=0.1)
+
+
+def plainly(known: list[Trial], judged_as: Trial) -> int:
+    """How many trials a family has, as the definition says it."""
+    return len(
+        {
+            (one.strategy_hash, json.dumps(dict(one.params)), one.first)
+            for one in {each.key: each for each in known}.values()
+            if one.family == judged_as.family and one.moments.deviation > 0
+        }
+    )
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -192,13 +210,11 @@ def test_a_family_and_the_neighbours_in_it_are_those_of_the_plain_definition(tmp
     for first in range(0, len(tried), 500):
         for strategy in ("mine", "other"):
             part = [one for one in tried[first : first + 500] if one.strategy == strategy]
-            record(tmp_path, part, NOW, timeout_s=10)
-    family, near = record_one(tmp_path, own, NOW, timeout_s=10)
+            record(tmp_path, part, fortune(1), NOW, timeout_s=10)
+    family, near = record_one(tmp_path, own, fortune(1), NOW, timeout_s=10)
     expected = plainly([*tried, own], own)
-    assert len(expected) > 50
-    np.testing.assert_allclose(np.sort(family), np.sort(expected), rtol=1e-12)
-    assert luck.judged(own.moments, family).trials == len(expected)
-    assert luck.hurdle(family) == pytest.approx(luck.hurdle(expected), rel=1e-12)
+    assert expected > 50
+    assert family.trials == expected
     same = {
         json.dumps(dict(one.params)): one
         for one in sorted({each.key: each for each in [*tried, own]}.values(), key=lambda each: each.last)
@@ -215,7 +231,7 @@ def test_a_ledger_of_before_is_searched_as_one_of_today(tmp_path: Path) -> None:
     tried = [
         trial(params={"kind": "5", "fast": k, "up": True, "band": k / 7, "grid": {"fast": [1]}}) for k in range(-9, 9)
     ]
-    record(tmp_path, tried, NOW, timeout_s=10)
+    record(tmp_path, tried, fortune(1), NOW, timeout_s=10)
     step = (Path(trials.__file__).parent / "migrations" / "runs" / "006_near.sql").read_text(encoding="utf-8")
     query = "SELECT series, numbers FROM trials ORDER BY trial"
     with opened(tmp_path / "runs.duckdb", write=True, timeout_s=10) as con:
@@ -275,14 +291,17 @@ def test_every_backtest_is_discounted_for_those_before_it_without_being_asked(tm
 
 def test_the_verdict_in_words() -> None:
     judged_run = {
-        "trials": 12, "best_by_luck": 0.8, "probabilistic_sharpe": 0.97, "deflated_sharpe": 0.61, "samples": 200,
+        "trials": 12, "effective_trials": 3.25, "luck_p": 0.204,
+        "best_by_luck": 0.8, "probabilistic_sharpe": 0.97, "deflated_sharpe": 0.61, "samples": 200,
         "sharpe_low": -0.1, "sharpe_high": 1.2, "cagr_low": -0.02, "cagr_high": 0.2,
     }  # fmt: skip
     assert wording.luck(judged_run) == (
-        "in sample, one of 12 trials of this strategy here; a true sharpe above 0: 97.0% probable,"
-        " above the 0.80 of the luckiest: 61.0%\n"
+        "in sample, one of 12 trials of this strategy here, worth 3.2 independent ones; a true sharpe above 0: 97.0%"
+        " probable, above the 0.80 of the luckiest: 61.0%; not significant (p 0.204: how often the luckiest of them would"
+        " do as well without skill)\n"
         "95 % of 200 bootstrap samples: sharpe -0.10 .. 1.20, cagr -2.0% .. 20.0%\n"
     )
+    assert "; significant (p 0.049: how" in wording.luck({**judged_run, "luck_p": 0.049})
     assert "too few returns" in wording.luck({**judged_run, "deflated_sharpe": None})
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketagent import metrics
+from marketagent.luck import moments
 from marketagent.metrics import Array, Event, round_trips
 
 RISK_FREE = 0.03
@@ -37,6 +38,29 @@ AGAINST: dict[str, tuple[Callable[[Array, Array], float | None], Callable[[Array
     ),
     "information_ratio": (metrics.information_ratio, empyrical.excess_sharpe),
 }
+
+
+@pytest.mark.parametrize("growth", [1.001, 1 + 1e-9, 0.9997, 1.03, 2.0])
+@pytest.mark.parametrize("positions", [1, 7, 500])
+def test_what_grows_by_the_same_but_for_rounding_has_no_deviation_to_divide_by(growth: float, positions: int) -> None:
+    rng = np.random.default_rng(positions)
+    held, bars = rng.uniform(0.1, 900, positions), 300
+    equity = np.array([(held * growth**t).sum() for t in range(bars + 1)])
+    returns = metrics.session_returns(equity[1:], float(equity[0]))
+    assert len(set(returns.tolist())) > 1 or growth == 2.0
+    assert metrics.volatility(returns) == 0.0
+    assert metrics.sharpe(returns) is None
+    assert metrics.sharpe(returns, 0.02) is None
+    assert metrics.information_ratio(returns, np.full(bars, growth - 1)) is None
+    assert metrics.sortino(returns, (growth - 1) * 252) is None
+    assert moments(returns).sharpe == 0.0
+
+
+def test_the_smallest_move_of_a_large_account_is_more_than_rounding() -> None:
+    equity = np.full(100, 1e8)
+    equity[50] += 0.01  # a cent of a hundred million
+    returns = metrics.session_returns(equity, 1e8)
+    assert metrics.sharpe(returns) == pytest.approx(empyrical.sharpe_ratio(returns), rel=1e-6, abs=1e-3)
 
 
 def series() -> dict[str, Array]:

@@ -33,7 +33,7 @@ def test_every_table_is_there_and_only_those(home):
     market = {"bars", "actions", "coverage", "file_symbols", "files", "quarantine", "sessions"}
     assert set(names) == journal | market | {
         "superseded_actions", "superseded_bars", "backtests", "decisions", "equity", "fills", "signals", "sweep_rows", "folds", "sweeps",
-        "trials",
+        "trials", "family_luck",
     }  # fmt: skip
     for name in names:
         rows(home, f"FROM {name} LIMIT 1")

@@ -278,13 +278,41 @@ def test_a_walk_forward_is_a_backtest_out_of_sample_with_a_record_a_window(stock
     assert np.prod([1 + window["total_return"] for window in windows]) - 1 == pytest.approx(
         run["metrics"]["total_return"]
     )
-    assert run["luck"]["trials"] == 9  # eight combinations and the run itself
+    assert run["luck"]["trials"] == 1  # none of the eight combinations: they were chosen from before each window
+    assert run["luck"]["deflated_sharpe"] == run["luck"]["probabilistic_sharpe"]
     kept = ma(stocked, "sql", "select fold, params, sharpe from folds order by fold")
     assert len(lines(kept)) == 8
     told = " ".join(ma(stocked, *words, "--format", "table").stdout.split())
     assert "6m/3m, purge 1, embargo 0: 6 windows, the best of 8 combinations (4 fast x 2 slow) in each" in told
-    assert "out of sample, one of 9 trials of this strategy here" in told
+    assert "out of sample, the only walk-forward of this strategy here; a true sharpe" in told
     assert len(ma(stocked, *words, "--format", "csv").stdout.splitlines()) == 2
+
+
+def test_a_walk_forward_is_judged_among_walk_forwards_and_a_backtest_among_all_that_was_tried(stocked: Path) -> None:
+    def luck(*words: str, strategy: str = "sma_cross") -> dict[str, Any]:
+        run = next(
+            one for one in lines(ma(stocked, "backtest", "AAA", "-s", strategy, *words)) if one["kind"] == "backtest"
+        )
+        return dict(run["luck"])
+
+    swept = ["--set", "fast=2:8:2", "--set", "slow=9,21"]
+    assert luck("--set", "fast=9")["trials"] == 1
+    first = luck("--walk-forward", "6m/3m", *swept)
+    assert first["trials"] == 1
+    second = luck("--walk-forward", "6m/6m", *swept)
+    assert second["trials"] == 2
+    assert 1 < second["effective_trials"] < 2.1
+    assert luck("--walk-forward", "6m/3m", *swept)["trials"] == 2  # again
+    # a backtest of before, what the refits chose from, two walk-forwards, and itself
+    assert luck("--set", "fast=10")["trials"] == 1 + 8 + 2 + 1
+    # with nothing to choose, it is judged among all: its only combination from the first session on, and itself
+    assert luck("--walk-forward", "6m/3m", strategy="buy_and_hold")["trials"] == 2
+    told = " ".join(
+        ma(
+            stocked, "backtest", "AAA", "-s", "sma_cross", "--walk-forward", "6m/6m", *swept, "--format", "table"
+        ).stdout.split()
+    )
+    assert "out of sample, one of 2 walk-forwards of this strategy here, worth" in told
 
 
 def test_with_nothing_to_choose_it_is_the_backtest_from_the_first_test_on(stocked: Path) -> None:

@@ -21,17 +21,22 @@ class AccountSize:
 
 @dataclass(frozen=True, kw_only=True)
 class Luck:
-    """How much of a backtest's Sharpe ratio may be luck: its `trials` are all that were run of its family.
+    """How much of a backtest's Sharpe ratio may be luck: its `trials` are all that were run of its family; of a walk-forward
+    that had something to choose, all walk-forwards.
 
-    `best_by_luck` is the annual Sharpe ratio that the best of so many would have without any skill. The probabilities are
-    that the true ratio is above 0, and above that. Intervals (95 %, stationary bootstrap) are there if they were asked for;
-    so are `null_runs` of random entries, their median annual Sharpe ratio and the share that did at least as well.
+    They are worth as many independent ones as `effective_trials`. `best_by_luck` is the annual Sharpe ratio that the best of
+    them would have without any skill. The probabilities are that the true ratio is above 0, and above that. `luck_p` is how
+    often the best of trials without skill, as alike as these, is as good: below 0.05 the run is significant. Intervals (95 %,
+    stationary bootstrap) are there if they were asked for; so are `null_runs` of random entries, their median
+    annual Sharpe ratio and the share that did at least as well.
     """
 
     trials: int
     best_by_luck: float
     probabilistic_sharpe: Share | None
     deflated_sharpe: Share | None
+    effective_trials: float | None = None
+    luck_p: Share | None = None
     samples: int = 0
     sharpe_low: float | None = None
     sharpe_high: float | None = None
@@ -180,9 +185,11 @@ class Sweep:
 
     `trials` are all that were tried of this strategy on this universe, in this sweep and before it; the probabilities
     are that the best one's true Sharpe ratio is above 0, and above `best_by_luck`, the annual one that the luckiest of so
-    many would have. `pbo` is the probability of backtest overfitting: in what share of `splits` of the history the best of
-    one half is below the middle of all in the other; `loss` in what share it loses there. `spa_p` is the p-value of
-    Hansen's test that nothing in the sweep beats the `benchmark` (None: cash). None where there is too little to say.
+    many would have; they are worth as many independent ones as `effective_trials`, and `luck_p` is how often the luckiest
+    of them would be as good as this: below 0.05 it is significant. `pbo` is the probability of backtest overfitting: in
+    what share of `splits` of the history the best of one half is below the middle of all in the other; `loss` in what share
+    it loses there. `spa_p` is the p-value of Hansen's test that nothing in the sweep beats the `benchmark` (None: cash).
+    None where there is too little to say.
     `findings` are what makes the best one doubtful.
     """
 
@@ -210,6 +217,8 @@ class Sweep:
     spa_p: Share | None
     samples: int
     benchmark: str | None = None
+    effective_trials: float | None = None
+    luck_p: Share | None = None
     findings: list[Finding] = field(default_factory=list)
     judged: Literal["in sample"] = "in sample"
     symbol: str | None = None

@@ -26,7 +26,7 @@ def sheet(record: Mapping[str, Any]) -> Sheet:
         judged=judged,
         facts=_facts(record, judged),
         groups=_groups(record["metrics"]),
-        luck=wording.luck(record["luck"], judged).splitlines() if record.get("luck") else (),
+        luck=wording.luck(record["luck"], judged, wording.tried(record)).splitlines() if record.get("luck") else (),
         capacity=_capacity(record["capacity"]) if record.get("capacity") else None,
         notes=list(record["notes"]),
     )

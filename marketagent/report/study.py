@@ -9,12 +9,14 @@ from marketagent.formats import cell, label
 from marketagent.records import Fold
 from marketagent.report.model import Section, Sheet, Table
 
-_PROBABILITIES = ("probabilistic_sharpe", "deflated_sharpe", "null_p")
+_PROBABILITIES = ("probabilistic_sharpe", "deflated_sharpe", "luck_p", "null_p")
 _MEANINGS = {
     "trials": "trials of this strategy on this universe, this one included",
-    "best_by_luck": "sharpe of the best of so many without skill",
+    "effective_trials": "independent trials that they are worth",
+    "best_by_luck": "sharpe of the best of them without skill",
     "probabilistic_sharpe": "probability of a true sharpe above 0",
     "deflated_sharpe": "probability of a true sharpe above that of the luckiest",
+    "luck_p": "how often the luckiest of them would be as good: significant below 5 %",
     "samples": "bootstrap samples, 95 % of which lie in",
     "sharpe_low": "sharpe from",
     "sharpe_high": "sharpe to",
@@ -70,7 +72,8 @@ def luck(sheet: Sheet, record: Mapping[str, Any]) -> Section:
         return Section("Luck", note="Not judged.")
     known = {name: value for name, value in judged.items() if isinstance(value, int | float | str) and value != ""}
     known = {name: value for name, value in known.items() if value or name not in ("samples", "null_runs")}
-    rows = [[_MEANINGS.get(name, label(name)), _number(name, value)] for name, value in known.items()]
+    meanings = {**_MEANINGS, "trials": _MEANINGS["trials"].replace("trials", f"{wording.tried(record)}s")}
+    rows = [[meanings.get(name, label(name)), _number(name, value)] for name, value in known.items()]
     table = Table("Luck", ["of the Sharpe ratio", "value"], rows, right=(1,))
     return Section("Luck", [table], ". ".join(sheet.luck))
 
@@ -102,7 +105,9 @@ def trials(rows: Sequence[Mapping[str, Any]], total: int, record: Mapping[str, A
     more = f" The newest {len(rows):,} of {total:,} are shown." if total > len(rows) else ""
     table = Table("Trials", ["tried (UTC)", "parameters", "sessions", "sharpe", "strategy", ""], texts, right=(3,))
     return Section(
-        "Trials of this family", [table], f"In sample, but for walk-forwards; all count for the luck above.{more}"
+        "Trials of this family",
+        [table],
+        f"In sample, but for walk-forwards, which are judged among each other; all count for what is in sample.{more}",
     )
 
 

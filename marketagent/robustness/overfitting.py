@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketagent.compiled import Array, Whole, compiled
-from marketagent.robustness.tally import cut
+from marketagent.luckiest import cut
 
 BLOCKS = 16
 _LEAST = 5  # returns a block, below which its Sharpe ratio says nothing

@@ -10,6 +10,12 @@ Studentised by the plain deviation of the blocks: what runs of blocks have in co
 it for each combination is noisy, and the best of many is the one whose error is underestimated: of families of 500 without
 skill, one in five was significant at 5 % that way, and one in sixteen is this way.
 
+Why not ``arch.bootstrap.SPA``, which a test holds this one equal to, draw by draw, where all combinations vary as much:
+that of arch 8.0 compares plain means, whatever its `studentize` says, so that a combination that holds a tenth of what
+others do has to beat their luck: an edge of a Sharpe ratio of 3 over four years came out at p 0.001 in six of six families
+here, and between 0.04 and 0.9 there. And of 2,500 combinations it takes 5 CPU seconds and 330 MB, after 3 seconds of imports,
+for 0.1 seconds and 30 MB here: a sweep of them is done in one, and has 250 MB.
+
 Hansen, A Test for Superior Predictive Ability, Journal of Business & Economic Statistics 23(4), 2005, centred by
 his consistent rule, so that combinations that are clearly bad do not count.
 """

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from marketagent.compiled import Array, Whole, compiled
 from marketagent.luck import Moments
+from marketagent.luckiest import BLOCKS, Blocks, cut
 
-BLOCKS = 256  # at most; a multiple of what a cross-validation cuts into
-_CUTS = 16
+_CUTS = 16  # of which the number of blocks is a multiple: what a cross-validation cuts into
 _CELLS = 8_000_000  # of each matrix: 64 MB
 _EVEN = 1e-12  # share of the mean square below which a variance is rounding
 
@@ -61,6 +61,10 @@ class Tally:
             count, float(first), float(np.sqrt(variance * count / (count - 1))), float(skew), float(kurtosis)
         )
 
+    def blocks(self, number: int) -> Blocks:
+        """The returns of a combination, block by block."""
+        return Blocks(self.sums[self._row(number)], self.counts)
+
     def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """(M,): where the combinations with these `numbers` are."""
         return np.searchsorted(self.numbers, numbers)
@@ -91,15 +95,6 @@ def even_edges(bars: int, combinations: int) -> NDArray[np.int64]:
     """The edges of equal blocks of `bars`: as many as fit the memory that so many `combinations` may have."""
     most = min(BLOCKS, bars, _CELLS // max(combinations, 1))
     return cut(bars, max(most - most % _CUTS, _CUTS))
-
-
-def cut(bars: int, parts: int) -> NDArray[np.int64]:
-    """(parts + 1,): where each of so many equal parts of `bars` begins, and the end.
-
-    >>> cut(10, 4).tolist()
-    [0, 2, 5, 7, 10]
-    """
-    return np.arange(parts + 1) * bars // parts
 
 
 @compiled

@@ -1,4 +1,11 @@
-"""The ledger of trials in ``runs.duckdb``: which backtests of a family were tried, each once."""
+"""The ledger of trials in ``runs.duckdb``: which backtests of a family were tried, each once.
+
+A backtest is chosen from all trials of its family. A walk-forward is not: in each window it trades what was best before it,
+and what else was tried there, and how that did, it never saw. Its path out of sample is one trial, and what it is judged by
+are the walk-forwards of the family, for whoever runs several may take the best. The other way round it is not the same:
+what the refits chose from are trials, in sample, of whoever runs one of them by itself afterwards, and a walk-forward is one
+more. What the ledger cannot know is whether a grid was drawn around what a sweep of the same sessions had found.
+"""
 
 import hashlib
 import json
@@ -6,13 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from marketagent.luck import Moments
+from marketagent.luckiest import WORLDS, Family, independent
 from marketagent.metrics import Array
 from marketagent.store.columns import batches
 from marketagent.store.connection import Connection
@@ -25,15 +32,8 @@ _ROUNDING = 1e-9
 LITTLE = 0.05  # of the returns: trials whose numbers differ by less are of the same time
 
 
-_GROWN = """
-    SELECT first FROM trials WHERE family = $family AND deviation > 0
-    GROUP BY strategy_hash, first HAVING min(last) < max(last) LIMIT 1
-"""
-_RATIOS = "SELECT sharpe * sqrt(returns) AS ratio FROM trials WHERE family = $family AND deviation > 0"
-_LONGEST = """
-    SELECT arg_max(sharpe * sqrt(returns), last) AS ratio FROM trials WHERE family = $family AND deviation > 0
-    GROUP BY series
-"""
+IN_SAMPLE, OUT_OF_SAMPLE = "in sample", "out of sample"
+Reached = Array  # (WORLDS,): what the best of some trials reaches in the worlds of ``luckiest``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,7 @@ class Trial:
     first: str
     last: str
     moments: Moments
+    judged: str = IN_SAMPLE
 
     @property
     def family(self) -> str:
@@ -69,34 +70,37 @@ class Trial:
         return int(hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:15], 16)
 
 
-def record(home: Path, tried: Iterable[Trial], now: datetime, *, timeout_s: float) -> Array:
-    """Write down `tried` (of one family, at least one); returns the Sharpe ratios a bar of all the family's trials, as they
-    would be over as many returns as the tried ones have: one of few returns varies more, by the root of how many they are.
+def record(home: Path, tried: Iterable[Trial], reached: Reached, now: datetime, *, timeout_s: float) -> Family:
+    """Write down `tried`, of one family, of which the best has `reached` so much by luck; returns the whole family.
 
     One transaction, so that of two runs at once each sees the other or is seen by it. A trial whose returns never differ
-    (nothing was traded) is kept and not among the ratios. One that was tried up to several sessions, as bars came in, is
-    one that has grown: its longest is among them, for many nearly equal ones would make the spread of all another one.
+    (nothing was traded) is kept and does not count. One that was tried up to several sessions, as bars came in, is one
+    that has grown and counts once.
     """
-    return record_all(home, [tried], now, timeout_s=timeout_s)[0]
+    return record_all(home, [(tried, reached)], now, timeout_s=timeout_s)[0]
 
 
-def record_all(home: Path, families: Iterable[Iterable[Trial]], now: datetime, *, timeout_s: float) -> list[Array]:
+def record_all(
+    home: Path, families: Iterable[tuple[Iterable[Trial], Reached]], now: datetime, *, timeout_s: float
+) -> list[Family]:
     """The same of each of `families`, one after another, in one transaction; nothing of one without a trial."""
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
-        return [_recorded(con, tried, now) for tried in families]
+        return [_recorded(con, tried, reached, now) for tried, reached in families]
 
 
-def record_one(home: Path, trial: Trial, now: datetime, *, timeout_s: float) -> tuple[Array, list[float]]:
+def record_one(
+    home: Path, trial: Trial, reached: Reached, now: datetime, *, timeout_s: float
+) -> tuple[Family, list[float]]:
     """`record` of `trial`, and what `nearby` says of it, in one transaction."""
-    return record_each(home, [trial], now, timeout_s=timeout_s)[0]
+    return record_each(home, [(trial, reached)], now, timeout_s=timeout_s)[0]
 
 
 def record_each(
-    home: Path, tried: Iterable[Trial], now: datetime, *, timeout_s: float
-) -> list[tuple[Array, list[float]]]:
+    home: Path, tried: Iterable[tuple[Trial, Reached]], now: datetime, *, timeout_s: float
+) -> list[tuple[Family, list[float]]]:
     """The same for each of `tried`, which may be of different families, in one transaction."""
     with opened(home / RUNS, write=True, timeout_s=timeout_s) as con:
-        return [(_recorded(con, [trial], now), _nearby(con, trial)) for trial in tried]
+        return [(_recorded(con, [trial], reached, now), _nearby(con, trial)) for trial, reached in tried]
 
 
 def nearby(home: Path, trial: Trial, *, timeout_s: float) -> list[float]:
@@ -114,23 +118,42 @@ def nearby_each(home: Path, tried: Iterable[Trial], *, timeout_s: float) -> list
         return [_nearby(con, trial) for trial in tried]
 
 
-def _recorded(con: Connection, tried: Iterable[Trial], now: datetime) -> Array:
-    batch: list[Trial] = []
+def _recorded(con: Connection, tried: Iterable[Trial], reached: Reached, now: datetime) -> Family:
+    """What is judged out of sample counts among its like, and as one more of all."""
+    family, before = "", {IN_SAMPLE: np.full(WORLDS, -np.inf)}
     for batch in batches(tried):
+        if not family:
+            family = batch[0].family
+            before = {judged: _reached(con, family, judged) for judged in dict.fromkeys((batch[0].judged, IN_SAMPLE))}
         rows = {trial.key: trial for trial in batch}
         con.execute("DELETE FROM trials WHERE trial IN (SELECT unnest(?::VARCHAR[]))", [list(rows)])
         con.insert("trials", _columns(rows, now))
-    if not batch:
-        return np.empty(0)
-    return _ratios(con, batch[-1].family) / sqrt(max(batch[-1].moments.count, 1))
+    best = {judged: np.maximum(old, reached.astype(np.float32)) for judged, old in before.items()}
+    for judged in [judged for judged, old in before.items() if family and (best[judged] > old).any()]:
+        con.execute("DELETE FROM family_luck WHERE family = ? AND judged = ?", [family, judged])
+        values = [family, judged, best[judged].astype(np.float32).tobytes()]
+        con.execute("INSERT INTO family_luck (family, judged, reached) VALUES (?, ?, ?)", values)
+    own = next(iter(before))
+    return Family(_counted(con, family, own), best[own])
 
 
-def _ratios(con: Connection, family: str) -> Array:
-    """Sharpe ratios of a family's trials, each times the root of its returns; of one that has grown, the longest's."""
-    asked = {"family": family}
-    grown = con.execute(_GROWN, asked).fetchone()
-    found = con.execute(_RATIOS if grown is None else _LONGEST, asked).fetchnumpy()
-    return np.asarray(found["ratio"], dtype=np.float64)
+def _reached(con: Connection, family: str, judged: str) -> Reached:
+    """What a family has reached so far. Trials of before there was a note of it count as independent ones."""
+    query = "SELECT reached FROM family_luck WHERE family = ? AND judged = ?"
+    noted = con.execute(query, [family, judged]).fetchone()
+    if noted:
+        return np.frombuffer(noted[0], np.float32).astype(np.float64)
+    count = _counted(con, family, judged)
+    return independent(count) if count else np.full(WORLDS, -np.inf)
+
+
+def _counted(con: Connection, family: str, judged: str) -> int:
+    """How many trials a family has, or of those that are judged out of sample; one that has grown is one."""
+    [(count,)] = con.execute(
+        "SELECT count(DISTINCT series) FROM trials WHERE family = $1 AND deviation > 0 AND ($2 = $3 OR judged = $2)",
+        [family, judged, IN_SAMPLE],
+    ).fetchall()
+    return int(count)
 
 
 def _nearby(con: Connection, trial: Trial) -> list[float]:
@@ -195,7 +218,7 @@ def latest(
 
 def _columns(rows: Mapping[str, Trial], now: datetime) -> dict[str, tuple[str, list[Any]]]:
     trials = list(rows.values())
-    texts = ("family", "strategy", "strategy_hash", "timeframe", "run")
+    texts = ("family", "strategy", "strategy_hash", "timeframe", "run", "judged")
     numbers = ("mean", "deviation", "skew", "kurtosis", "sharpe")
     return {
         "trial": ("VARCHAR", list(rows)),
