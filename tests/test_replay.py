@@ -8,8 +8,9 @@ from markets import barely_dearer, random_market, random_targets
 
 from marketagent.backtest import _measured
 from marketagent.costs import Costs, parse
-from marketagent.kernel.measure import FIGURES
+from marketagent.kernel.measure import FIGURES, measure
 from marketagent.kernel.terms import CHARGED
+from marketagent.metrics import session_returns, sharpe
 from marketagent.orders import FRACTIONAL, WHOLE
 from marketagent.panel import Panel
 from marketagent.replay import Ground
@@ -94,3 +95,29 @@ def test_whatever_costs_can_charge_is_charged() -> None:
     )
     known = {*CHARGED, "tiers", "participation", "impact", "name", "slippage"}
     assert {field.name for field in fields(Costs)} == known  # a new one must be taught to the kernel
+
+
+@pytest.mark.parametrize("growth", [0.9997, 1.0, 1.001, 1.5])
+def test_growth_that_never_differs_but_for_rounding_has_no_sharpe_ratio(growth: float) -> None:
+    equity, figures = 100.0 * growth ** np.arange(1, 600.0), np.empty(len(FIGURES))
+    measure(equity, np.array([100.0, 0.0, 1.0, 252.0]), np.zeros(7), figures)
+    assert np.isnan(figures[FIGURES.index("sharpe")])
+    assert sharpe(session_returns(equity, 100.0)) is None
+    assert figures[FIGURES.index("max_drawdown")] == pytest.approx(min(equity[-1] / 100 - 1, 0))
+
+
+def test_metrics_of_a_path_that_loses_all_and_of_one_with_every_kind_of_turn_are_those_of_metrics() -> None:
+    """Longer than what is looked over at once, with new heights and depths anywhere in it."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        equity = 1e6 * np.exp(np.cumsum(rng.normal(0, 0.02, int(rng.integers(2, 700)))))
+        equity[rng.random(len(equity)) < 0.3] = equity[0]
+        if seed % 4 == 0:
+            equity[len(equity) // 2] = -3.0
+        figures = np.empty(len(FIGURES))
+        measure(equity, np.array([1e6, 0.0, 1.0, 252.0]), np.zeros(7), figures)
+        worth = np.where(np.cumsum(equity <= 0) > 0, 0.0, equity)
+        found = figures[FIGURES.index("max_drawdown")]
+        assert found == pytest.approx((worth / np.maximum.accumulate(np.append(1e6, worth))[1:] - 1).min(), rel=1e-12)
+        expected = sharpe(session_returns(equity, 1e6))
+        assert figures[FIGURES.index("sharpe")] == pytest.approx(np.nan if expected is None else expected, nan_ok=True)

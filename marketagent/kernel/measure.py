@@ -7,6 +7,7 @@ import numpy as np
 
 from marketagent.compiled import Array, cells_at, compiled, inlined, numbers_at, reordered
 from marketagent.kernel.terms import PERIODS, START_CASH, TRADED, TRADES
+from marketagent.metrics import ROUNDING
 
 # The last equity, and metrics: NaN where one is None.
 FIGURES = ("equity", "total_return", "cagr", "sharpe", "max_drawdown", "trades", "turnover")
@@ -29,7 +30,9 @@ def measure(equity: Array, terms: Array, account: Array, figures: Array) -> None
     figures[2] = level ** (terms[PERIODS] / count) - 1
     figures[4] = _deepest_fall(worth.ctypes.data, count, cash)
     if moves:
-        figures[3] = mean / np.sqrt(square / (count - 1)) * np.sqrt(terms[PERIODS])
+        deviation = np.sqrt(square / (count - 1))
+        if deviation > ROUNDING * (1 + abs(mean)):
+            figures[3] = mean / deviation * np.sqrt(terms[PERIODS])
     if sum_of_worth > 0:
         figures[6] = account[TRADED] / (sum_of_worth / count) / (count / terms[PERIODS])
     for k in range(len(figures)):
