@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from threading import Lock
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
 from marketagent.lines import in_lines
+from marketagent.names import INDICATORS, Hole, Parameter, plain
 
 Array = NDArray[np.float64]
 P = ParamSpec("P")
@@ -51,7 +52,7 @@ class Deferred(NDArrayOperatorsMixin):
     def __init__(
         self,
         op: int,
-        args: tuple["Deferred | float", ...],
+        args: tuple["Deferred | Parameter | float", ...],
         shape: tuple[int, ...],
         *,
         truth: bool = False,
@@ -159,16 +160,15 @@ class Memo:
         return made if self.deferring else _copied(made)
 
     def name(self, value: Any) -> Any:
-        """By what an array, or the argument of an indicator, would be found on another panel; None if by nothing.
-
-        The name of an indicator's array is (function, arguments, options), or (such a name, place) of one of several.
-        """
+        """By what an array, or the argument of an indicator, would be found on another panel; None if by nothing."""
         if isinstance(value, Deferred):
             return value.key
         if isinstance(value, np.ndarray):
             name, array = self._known.get(id(value), (None, None))
             return name if array is value else None
-        return Plain(type(value).__name__, value) if value is None or isinstance(value, _PLAIN) else None
+        if isinstance(value, Parameter):
+            return Hole(value.name)
+        return plain(value) if value is None or isinstance(value, _PLAIN) else None
 
     def _made(self, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         places = tuple([self.name(arg) for arg in args])
@@ -194,32 +194,10 @@ class Memo:
             return made
 
 
-class Plain(NamedTuple):
-    """An argument that is no array, in the name of an indicator's array: 1 and 1.0 and True are different ones."""
-
-    kind: str
-    value: Any
-
-
 _memo: ContextVar[Memo | None] = ContextVar("memo", default=None)
 
 
 _looks: ContextVar[list[None] | None] = ContextVar("looks", default=None)
-INDICATORS: dict[str, Callable[..., Any]] = {}  # by name, as they are when nobody remembers
-
-
-def named(name: Any, panel: Mapping[str, Array]) -> Any:
-    """What a name stands for (see ``Memo.name``) where the arrays of `panel` have these names: an array, or several."""
-    if isinstance(name, Plain):
-        return name.value
-    if isinstance(name, str):
-        return panel[name]
-    if len(name) == 2:
-        return named(name[0], panel)[name[1]]
-    function, args, options = name
-    return INDICATORS[function](
-        *(named(arg, panel) for arg in args), **{word: named(arg, panel) for word, arg in options}
-    )
 
 
 @contextmanager
@@ -292,6 +270,8 @@ def kept(value: Any) -> Any:
 
 
 def _handed_on(value: Any) -> Any:
+    if isinstance(value, Parameter):
+        return value.value
     return value.values if isinstance(value, Deferred) else value
 
 
@@ -362,8 +342,8 @@ def _where(values: Any, shape: tuple[int, ...]) -> Deferred | None:
 
 
 def _node(op: int, args: list[Any], shape: tuple[int, ...], *, truth: bool = False) -> Deferred:
-    plain = tuple([arg if isinstance(arg, Deferred) else float(arg) for arg in args])
-    return Deferred(op, plain, shape, truth=truth or op in _TRUTHS)
+    written = tuple([arg if isinstance(arg, Deferred | Parameter) else float(arg) for arg in args])
+    return Deferred(op, written, shape, truth=truth or op in _TRUTHS)
 
 
 def _operands(values: Any, shape: tuple[int, ...]) -> list[Any] | None:
@@ -377,10 +357,12 @@ def _operands(values: Any, shape: tuple[int, ...]) -> list[Any] | None:
     return args
 
 
-def _operand(value: Any, shape: tuple[int, ...]) -> Deferred | float | bool | None:
+def _operand(value: Any, shape: tuple[int, ...]) -> Deferred | Parameter | float | bool | None:
     """`value` as part of a program; None for what is of another shape or kind."""
     if isinstance(value, Deferred):
         return value if value._shape == shape else None
+    if isinstance(value, Parameter):
+        return value if isinstance(value.value, _NUMBERS) else None
     if isinstance(value, _NUMBERS):
         return bool(value) if isinstance(value, _BOOLS) else float(value)
     if isinstance(value, np.ndarray) and value.shape == shape and value.dtype in (np.float64, np.bool_):
@@ -395,6 +377,8 @@ def _operand(value: Any, shape: tuple[int, ...]) -> Deferred | float | bool | No
 
 
 def _is_truth(arg: Any) -> bool:
+    if isinstance(arg, Parameter):
+        return isinstance(arg.value, _BOOLS)
     return arg.truth if isinstance(arg, Deferred) else isinstance(arg, bool)
 
 

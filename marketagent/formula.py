@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from marketagent import indicators
-from marketagent.deferred import DEFERRED, INDICATORS, Deferred
+from marketagent.deferred import DEFERRED, Deferred
+from marketagent.names import INDICATORS
 from marketagent.signals import Signal
 from marketagent.strategy import Strategy
 

@@ -16,6 +16,7 @@ from marketagent.kernel.measure import FIGURES
 from marketagent.kernel.terms import USUAL
 from marketagent.lines import in_lines, room
 from marketagent.machine import Form, Machines
+from marketagent.names import Parameter
 from marketagent.panel import Array
 from marketagent.play import SURE, cells_for, play
 from marketagent.program import Program, leaf_of
@@ -127,17 +128,34 @@ def asked(strategy: Strategy, signals: Mapping[str, Signal], addressed: Addresse
 
     `addressed` gives what a program reads on each ground; where there is one, by itself what the signals are made of.
     """
-    program, said = Program(), [(signal.value, signal.confidence) for signal in signals.values()]
-    parts = tuple(
-        [(program.place(value), SURE if isinstance(sure, _NUMBERS) else program.place(sure)) for value, sure in said]
-    )
-    leaves, kept = (addressed or _own)(program.leaves)
-    form = program.form([place for part in parts for place in part if place != SURE])
-    weighs = strategy.sizing == "inverse_volatility"
-    sure = [float(sure) if isinstance(sure, _NUMBERS) else np.nan for _, sure in said]
-    weights = [strategy.weights.get(name, 1.0) for name in signals]
-    kind = Kind(form, parts, program.registers, strategy.rebalance, weighs)
-    return Asked(kind, program.constants, sure, weights, _rule(strategy), strategy.band, leaves, kept)
+    traced = Traced(signals)
+    leaves, kept = (addressed or _own)(traced.leaves)
+    return traced.asked(strategy, leaves, kept)
+
+
+class Traced:
+    """Deferred or other signals as a program, of one combination or, with parameters in it, of all; `leaves` are read."""
+
+    def __init__(self, signals: Mapping[str, Signal]) -> None:
+        program, said = Program(), [(signal.value, signal.confidence) for signal in signals.values()]
+        self._parts = tuple([
+            (program.place(value), SURE if isinstance(sure, _NUMBERS) else program.place(sure)) for value, sure in said
+        ])  # fmt: skip
+        self._form = program.form([place for part in self._parts for place in part if place != SURE])
+        self._sure = [float(sure) if isinstance(sure, _NUMBERS) else np.nan for _, sure in said]
+        self._names, self._constants, self._registers = list(signals), program.constants, program.registers
+        self.leaves = program.leaves
+
+    def asked(self, strategy: Strategy, leaves: list[list[int]], kept: Any) -> Asked:
+        """One combination, what is read on the grounds being at the addresses `leaves`, which `kept` keeps good."""
+        weighs = strategy.sizing == "inverse_volatility"
+        kind = Kind(self._form, self._parts, self._registers, strategy.rebalance, weighs)
+        constants = [
+            (register, float(getattr(strategy, number.name)) if isinstance(number, Parameter) else number)
+            for register, number in self._constants
+        ]
+        weights = [strategy.weights.get(name, 1.0) for name in self._names]
+        return Asked(kind, constants, self._sure, weights, _rule(strategy), strategy.band, leaves, kept)
 
 
 def _own(leaves: Sequence[Deferred | Array]) -> tuple[list[list[int]], Any]:

@@ -12,8 +12,9 @@ from typing import Any
 
 from marketagent.compiled import address
 from marketagent.decision import usable
-from marketagent.deferred import Array, Deferred, Memo, Shown, named, remembering, watching
+from marketagent.deferred import Array, Deferred, Memo, Shown, remembering, watching
 from marketagent.lines import in_lines
+from marketagent.names import Parameter, named
 from marketagent.panel import Panel
 from marketagent.signals import Signal
 from marketagent.strategy import Strategy
@@ -37,20 +38,31 @@ class Joint:
         self._kept: dict[Any, tuple[list[int], list[Array]]] = {}
         self._bytes, self._lock = 0, Lock()
 
-    def signals(self, strategy: Strategy) -> dict[str, Signal]:
-        """Those on the first panel, deferred, as a formula for all; raises NoFormula, and whatever the strategy raises."""
+    def signals(self, strategy: Strategy, *, of_all: bool = False) -> dict[str, Signal]:
+        """Those on the first panel, deferred, as a formula for all; raises NoFormula, and whatever the strategy raises.
+
+        `of_all` makes them a formula of the parameters, too (see ``names.Parameter``): one for all combinations."""
         shown: Any = self._shown
+        asked: Any = _AnyOf(strategy) if of_all else strategy
         with remembering(self._memo), watching() as looks:
-            made = strategy.signals(shown, {})
+            made = type(strategy).signals(asked, shown, {})
         if looks:
             raise NoFormula
         return usable(strategy, made, self._panel.shape)
 
-    def addressed(self, leaves: Sequence[Deferred | Array]) -> tuple[list[list[int]], list[list[Array]]]:
-        """The addresses, by leaf and panel, of the arrays for `leaves`, and these arrays; raises NoFormula."""
+    def names(self, leaves: Sequence[Deferred | Array]) -> list[Any]:
+        """What `leaves` are called; raises NoFormula for one without a name."""
         names = [self._memo.name(leaf) for leaf in leaves]
         if None in names:
             raise NoFormula
+        return names
+
+    def addressed(self, leaves: Sequence[Deferred | Array]) -> tuple[list[list[int]], list[list[Array]]]:
+        """The addresses, by leaf and panel, of the arrays for `leaves`, and these arrays; raises NoFormula."""
+        return self.found(self.names(leaves))
+
+    def found(self, names: Sequence[Any]) -> tuple[list[list[int]], list[list[Array]]]:
+        """As ``addressed``, of arrays by name."""
         found = [self._of(name) for name in names]
         return [addresses for addresses, _ in found], [arrays for _, arrays in found]
 
@@ -70,6 +82,18 @@ class Joint:
             while self._bytes > self._most and len(self._kept) > 1:
                 self._bytes -= _size(self._kept.pop(next(iter(self._kept)))[1])
             return made
+
+
+class _AnyOf:
+    """A strategy, its parameters standing for all their values."""
+
+    def __init__(self, strategy: Strategy) -> None:
+        self._parameters = {name: Parameter(name, value) for name, value in strategy.params().items()}
+
+    def __getattr__(self, name: str) -> Parameter:
+        if name not in self._parameters:
+            raise NoFormula
+        return self._parameters[name]
 
 
 def _size(arrays: Sequence[Array]) -> int:

@@ -9,6 +9,7 @@ from marketagent.cells import BLOCK, compute
 from marketagent.compiled import address
 from marketagent.deferred import Array, Deferred
 from marketagent.machine import Form
+from marketagent.names import Parameter
 
 Read = Callable[
     [Sequence[Deferred | Array]], Sequence[Array]
@@ -21,11 +22,11 @@ class Program:
     def __init__(self) -> None:
         self._codes: list[int] = []  # five numbers an operation
         self.leaves: list[Deferred | Array] = []  # what is read
-        self.constants: list[tuple[int, float]] = []  # registers, and the number that each holds throughout
+        self.constants: list[tuple[int, float | Parameter]] = []  # registers, and the number that each holds throughout
         self._places: dict[int | str, int] = {}
         self.registers = 0
 
-    def place(self, arg: Deferred | Array | float) -> int:
+    def place(self, arg: Deferred | Array | Parameter | float) -> int:
         """Where `arg` is: a register, or a leaf from -1 downwards. It has to stay what it is while the program is in use."""
         key = repr(arg) if isinstance(arg, float) else id(arg)  # a text: 0.0 is -0.0 otherwise, and NaN not itself
         place = self._places.get(key)
@@ -44,8 +45,8 @@ class Program:
         outputs = {place for place in places if place >= 0} - set(held)
         return Form(tuple(self._codes), held, tuple(sorted(outputs)))
 
-    def _placed(self, arg: Deferred | Array | float) -> int:
-        if isinstance(arg, float):
+    def _placed(self, arg: Deferred | Array | Parameter | float) -> int:
+        if isinstance(arg, float | Parameter):
             self.constants.append((self.registers, arg))
         elif not isinstance(arg, Deferred) or arg.is_computed:
             self.leaves.append(arg)

@@ -33,6 +33,7 @@ from marketagent.program import Read, computed
 from marketagent.replay import Ground, played
 from marketagent.signals import Signal
 from marketagent.strategy import Opinions, Strategy
+from marketagent.template import Template
 
 _TOGETHER = 25  # combinations that are played at a time where one trace does for all grounds,
 _CELLS = 1_000_000  # as long as their equity is not more numbers than that
@@ -116,6 +117,7 @@ class Sweep:
         self._known = _known(self.ground.panel)
         self._memo = Memo(self._known)
         self._joint: Joint | None = None
+        self._template: Template | None = None
         self.failed: tuple[int, BaseException] | None = (
             None  # the first combination that raised on its ground, and what
         )
@@ -213,9 +215,7 @@ class Sweep:
         if self._joint is None:
             return found
         with suppress(Exception):  # whatever it is, it comes again where each is asked alone, and is told as there
-            traced = [
-                (number, asked(each, self._joint.signals(each), self._joint.addressed)) for number, each in several
-            ]
+            traced = [(number, self._asked_of_all(self._joint, each)) for number, each in several]
             for _, alike in groupby(traced, key=_kind):
                 numbers, combinations = zip(*alike, strict=True)
                 equity, figures, beyond = self._all.play(combinations, paths=paths)
@@ -223,6 +223,11 @@ class Sweep:
                     (number, equity[c if paths else 0], figures[c]) for c, number in enumerate(numbers) if beyond[c] < 0
                 ]
         return found
+
+    def _asked_of_all(self, joint: Joint, strategy: Strategy) -> Asked:
+        if self._template is not None:
+            return self._template.asked(strategy)
+        return asked(strategy, joint.signals(strategy), joint.addressed)
 
     def _settle(self, number: int, strategy: Strategy, beside: "Sequence[Sweep]") -> None:
         """Use deferred arrays, and one trace for all grounds, only if they give the very signals that there are without."""
@@ -242,6 +247,9 @@ class Sweep:
                 each._memo = each._memo.plain()
             fits = fits and _agree(plain, partial(joint.signals, strategy), panel.shape, joint.on(g))
         self._joint = joint if fits else None
+        if fits:
+            with suppress(Exception):  # whatever it is, each combination is asked then, and says it
+                self._template = Template(joint, strategy)
 
     def _signals(self, strategy: Strategy, memo: Memo) -> dict[str, Signal]:
         with remembering(memo):

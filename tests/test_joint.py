@@ -12,11 +12,11 @@ from markets import random_market
 from marketagent import catalog, indicators
 from marketagent.costs import parse
 from marketagent.decision import BadStrategy
-from marketagent.deferred import named
 from marketagent.formula import is_formula
 from marketagent.grid import axes
 from marketagent.indicators import ema, sma
 from marketagent.joint import Joint, NoFormula
+from marketagent.names import Parameter, named
 from marketagent.panel import Array, Panel
 from marketagent.replay import Ground
 from marketagent.signals import Signal
@@ -91,6 +91,68 @@ class Nested(Strategy):
 
 def test_a_formula_may_be_of_indicators_of_indicators() -> None:
     assert alike([(k, Nested(window=k + 2)) for k in range(6)])._joint is not None
+
+
+class Turned(Strategy):
+    """Parameters of all kinds, in indicators and in expressions."""
+
+    window: int = param(3, 2, 20)
+    edge: float = param(0.01, 0.0, 1.0)
+    size: float = param(1.0, 0.0, 1.0)
+    is_short: bool = param(False)
+    long_only = False
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        line = sma(ema(panel.close, window=self.window), self.window)
+        gap = panel.close / line - 1
+        up = np.where(gap > self.edge, self.size, np.where(gap < -1 * gap * self.edge, 0.0, -0.5))
+        return {
+            "up": Signal(
+                np.where(np.isnan(line), np.nan, np.where((gap < 0) & self.is_short, -self.size * (gap < 0), up))
+            )
+        }
+
+
+class Plainly(Turned):
+    """Without what a number cannot stand for."""
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        line = sma(ema(panel.close, window=self.window), self.window)
+        gap = panel.close / line - 1
+        up = np.where(gap > self.edge, self.size, np.where(gap * self.size < -0.01, 0.0, -0.5))
+        return {"up": Signal(np.where(np.isnan(line), np.nan, np.where((gap < 0) & self.is_short, -1.0, up)))}
+
+
+def test_a_formula_of_the_parameters_is_traced_once_for_all_combinations(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {"window": "2:6", "edge": "0,0.02,1", "size": "0.5,1", "is_short": "false,true", "rebalance": "bar,weekly"}
+    for kind, is_one in ((Plainly, True), (Turned, False)):
+        swept = alike(plan(kind, axes(kind, texts)).strategies)
+        assert swept._joint is not None
+        assert (swept._template is not None) == is_one
+    swept, *beside = sweeps(markets(1))
+    strategies = plan(Plainly, axes(Plainly, texts)).strategies
+    swept.run(strategies[:1], workers=1, beside=beside)
+    monkeypatch.setattr("marketagent.joint.Joint.signals", None)  # nobody is asked once more, together or alone
+    monkeypatch.setattr("marketagent.sweep.Sweep._alone", None)
+    swept.run(strategies, workers=2, beside=beside)
+    assert len(swept.done) == len(beside[-1].done) == len(strategies) == 120
+
+
+def test_whole_numbers_and_others_are_told_apart_where_all_combinations_are_one_formula() -> None:
+    """A window of 3.0 is not one of 3: the indicator refuses it, with all combinations together as with one alone."""
+    strategies = [(0, Plainly(size=1)), (1, Plainly(size=1.0)), (2, Plainly(edge=1))]
+    assert alike(strategies)._template is not None
+
+
+@pytest.mark.parametrize("use", [
+    bool, hash, abs, float, int, lambda p: p == 3, lambda p: p != 3, lambda p: p < 3, lambda p: p + 1, lambda p: 2 * p,
+    lambda p: [1, 2, 3, 4][p], lambda p: -p, lambda p: {p: 1}, lambda p: p in (1, 2), np.sign, np.sqrt, np.isnan,
+    lambda p: np.maximum(p, 2), lambda p: np.where(p, 1.0, 2.0), lambda p: np.equal(p, 3), np.logical_not,
+    lambda p: np.add(p, 1), lambda p: np.ones(5) * p, lambda p: np.minimum(np.ones(2), p), lambda p: np.asarray(p, float),
+])  # fmt: skip
+def test_a_parameter_that_stands_for_all_its_values_shows_none(use: Any) -> None:
+    with pytest.raises(TypeError):
+        use(Parameter("window", 3))
 
 
 # Who looks gets no formula: what it does may depend on what it has seen. From the second combination on, so that nobody
