@@ -63,6 +63,13 @@ def filled(name: Any, values: Mapping[str, Plain]) -> Any:
     )
 
 
+def has_hole(name: Any, parameter: str) -> bool:
+    """Whether there is a hole for this parameter anywhere in `name`."""
+    if isinstance(name, str | Plain):
+        return False
+    return name == Hole(parameter) or any(has_hole(part, parameter) for part in name if isinstance(part, tuple))
+
+
 def named(name: Any, panel: Mapping[str, Array]) -> Any:
     """What a name stands for where the arrays of `panel` have these names: an array, or several."""
     if isinstance(name, Plain):

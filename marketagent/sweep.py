@@ -268,29 +268,30 @@ class Sweep:
                 self._playing += 1
             try:
                 made = self._jointly(several, paths=is_watched)
-                for number, equity, figures in made:
-                    self._keep(number, equity, figures, sweeps)
+                self._keep(made, sweeps)
                 left = {number for number, _ in several}.difference(number for number, _, _ in made)
                 for number, strategy in several:
                     if number in left and not stop.is_set():
                         with self._noting(number, self):
                             equity, figures = self._together(number, strategy, sweeps)
-                        self._keep(number, equity, figures, sweeps)
+                        self._keep([(number, equity, figures)], sweeps)
             finally:
                 with self._turn:
                     self._playing -= 1
                     self._turn.notify_all()
 
-    def _keep(self, number: int, equity: Array, figures: Array, sweeps: "Sequence[Sweep]") -> None:
-        """Show what a combination came to to whoever watches, and note it."""
-        with self._noting(number, self):
-            if any(each._watch for each in sweeps):
-                for each, path in zip(sweeps, self._all.paths(equity), strict=True):
-                    if each._watch is not None:
-                        each._watch(number, path)
-        with self._turn:
-            if not self.given_up:  # else what is done is being counted
-                self._table.put(number, figures)
+    def _keep(self, made: Sequence[tuple[int, Array, Array]], sweeps: "Sequence[Sweep]") -> None:
+        """Show what combinations came to, equity and figures, to whoever watches, and note it."""
+        watched = any(each._watch for each in sweeps)
+        for number, equity, figures in made:
+            if watched:
+                with self._noting(number, self):
+                    for each, path in zip(sweeps, self._all.paths(equity), strict=True):
+                        if each._watch is not None:
+                            each._watch(number, path)
+            with self._turn:
+                if not self.given_up:  # else what is done is being counted
+                    self._table.put(number, figures)
 
     @property
     def _at_a_time(self) -> int:

@@ -2,7 +2,7 @@
 
 from marketagent.grounds import Asked, Traced
 from marketagent.joint import Joint
-from marketagent.names import filled, plain
+from marketagent.names import filled, has_hole, plain
 from marketagent.strategy import Strategy
 
 
@@ -16,9 +16,10 @@ class Template:
     def __init__(self, joint: Joint, strategy: Strategy) -> None:
         self._joint, self._traced = joint, Traced(joint.signals(strategy, of_all=True))
         self._names = joint.names(self._traced.leaves)
+        self._parameters = [name for name in strategy.params() if any(has_hole(leaf, name) for leaf in self._names)]
 
     def asked(self, strategy: Strategy) -> Asked:
         """One of them, as it is played."""
-        values = {name: plain(value) for name, value in strategy.params().items()}
+        values = {name: plain(getattr(strategy, name)) for name in self._parameters}
         leaves, kept = self._joint.found([filled(name, values) for name in self._names])
         return self._traced.asked(strategy, leaves, kept)

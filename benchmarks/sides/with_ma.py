@@ -49,8 +49,7 @@ def sweep(data: SimpleNamespace) -> dict[str, Any]:
     panel, plan = panel_of(data), crossings(data)
     works = [Sweep(Ground(panel.only([symbol]), costs_of(data), data.cash)) for symbol in panel.symbols]
     works[0].run(plan, workers=len(os.sched_getaffinity(0)), beside=works[1:])
-    found = np.array([[(work.done[k]["equity"], work.done[k]["trades"]) for work in works] for k, _ in plan])
-    return {"equity": found[:, :, 0].ravel().tolist(), "trades": found[:, :, 1].ravel().tolist()}
+    return {name: _by_pair(works, name) for name in ("equity", "trades")}
 
 
 def sweep_shared(data: SimpleNamespace) -> dict[str, Any]:
@@ -58,7 +57,13 @@ def sweep_shared(data: SimpleNamespace) -> dict[str, Any]:
     plan = crossings(data, band=1.0, max_weight=data.each)
     work = Sweep(Ground(panel_of(data), costs_of(data), data.cash))
     work.run(plan, workers=len(os.sched_getaffinity(0)))
-    return {"equity": [work.done[number]["equity"] for number, _ in plan]}
+    return {"equity": _by_pair([work], "equity")}
+
+
+def _by_pair(works: list[Sweep], name: str) -> list[float]:
+    """One figure of each pair on each of the `works`, pair by pair."""
+    found: list[float] = np.stack([work.done.figures(name).array for work in works], axis=1).ravel().tolist()
+    return found
 
 
 def portfolio(data: SimpleNamespace) -> dict[str, Any]:
