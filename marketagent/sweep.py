@@ -11,7 +11,6 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import groupby
 from threading import Condition, Event
 from typing import Any, overload
 
@@ -23,7 +22,7 @@ from marketagent.deferred import Deferred, Memo, remembering
 from marketagent.errors import UsageError
 from marketagent.formula import is_formula
 from marketagent.grid import Axis, combination, combinations
-from marketagent.grounds import Asked, Grounds, Kind, OutOfRange, asked
+from marketagent.grounds import Asked, Grounds, OutOfRange, asked, batches
 from marketagent.indicators import sma
 from marketagent.joint import Joint
 from marketagent.kernel.measure import FIGURES
@@ -35,8 +34,9 @@ from marketagent.signals import Signal
 from marketagent.strategy import Opinions, Strategy
 from marketagent.template import Template
 
-_TOGETHER = 25  # combinations that are played at a time where one trace does for all grounds,
-_CELLS = 1_000_000  # as long as their equity is not more numbers than that
+_TAKEN = 125  # combinations that a worker takes at a time where one trace does for all grounds
+_TOGETHER = 25  # of them are played together, as long as their equity is not more numbers than _CELLS
+_CELLS = 1_000_000
 _TURN_S = 0.2  # how often the one who waits is told how far it is
 _FIELDS = ("open", "high", "low", "close", "volume", "returns")
 
@@ -123,7 +123,7 @@ class Sweep:
         )
         self._error: BaseException | None = None  # the first of all that are played along
         self.given_up = False  # whether a second interruption has left workers alone that may never end
-        self._turn, self._playing = Condition(), 0
+        self._turn, self._playing, self._workers = Condition(), 0, 1
 
     def run(
         self,
@@ -140,12 +140,12 @@ class Sweep:
         """
         if not strategies:
             return
-        self._error = None
+        self._error, self._workers = None, workers
         for each in (self, *beside):
             each.failed = None
         if not self.done:
             self._settle(*strategies[0], beside)
-        shared, stop = iter(range(0, len(strategies), self._at_a_time)), Event()
+        shared, stop = iter(range(0, len(strategies), self._at_a_time(len(strategies)))), Event()
         pool = ThreadPoolExecutor(workers)
         try:
             working = [pool.submit(self._work, strategies, beside, shared, stop) for _ in range(workers)]
@@ -209,20 +209,21 @@ class Sweep:
                 found.append(each._alone(each.own(strategy)))
         return np.concatenate([equity for equity, _ in found]), np.concatenate([figures for _, figures in found])
 
-    def _jointly(self, several: Sequence[tuple[int, Strategy]], *, paths: bool) -> list[tuple[int, Array, Array]]:
-        """The number, the equity (if `paths` are wanted) and the figures of those of `several` that one trace does for."""
-        found: list[tuple[int, Array, Array]] = []
-        if self._joint is None:
-            return found
-        with suppress(Exception):  # whatever it is, it comes again where each is asked alone, and is told as there
-            traced = [(number, self._asked_of_all(self._joint, each)) for number, each in several]
-            for _, alike in groupby(traced, key=_kind):
-                numbers, combinations = zip(*alike, strict=True)
-                equity, figures, beyond = self._all.play(combinations, paths=paths)
-                found += [
-                    (number, equity[c if paths else 0], figures[c]) for c, number in enumerate(numbers) if beyond[c] < 0
-                ]
-        return found
+    def _traced(self, several: Sequence[tuple[int, Strategy]]) -> list[tuple[int, Asked]]:
+        """All of `several` as one trace for all grounds has them; none if there is none."""
+        joint, made = self._joint, list[tuple[int, Asked]]()
+        if joint is not None:
+            with suppress(Exception):  # whatever it is, it comes again where each is asked alone, and is told as there
+                made = [(number, self._asked_of_all(joint, each)) for number, each in several]
+        return made
+
+    def _played(self, batch: Sequence[tuple[int, Asked]], *, paths: bool) -> list[tuple[int, Array, Array]]:
+        """The number, the equity (if `paths` are wanted) and the figures of those that are played without a remark."""
+        with suppress(Exception):  # as above
+            equity, figures, beyond = self._all.play([each for _, each in batch], paths=paths)
+            rows = [(c, number) for c, (number, _) in enumerate(batch) if beyond[c] < 0]
+            return [(number, equity[c if paths else 0], figures[c]) for c, number in rows]
+        return []
 
     def _asked_of_all(self, joint: Joint, strategy: Strategy) -> Asked:
         if self._template is not None:
@@ -258,7 +259,7 @@ class Sweep:
     def _work(
         self, strategies: Sequence[tuple[int, Strategy]], beside: "Sequence[Sweep]", shared: Iterator[int], stop: Event
     ) -> None:
-        sweeps, size = (self, *beside), self._at_a_time
+        sweeps, size = (self, *beside), self._at_a_time(len(strategies))
         is_watched = any(each._watch for each in sweeps)
         for first in shared:  # one `next` at a time: an iterator over a range is safe between threads
             several = [each for each in strategies[first : first + size] if each[0] not in self.done]
@@ -267,11 +268,14 @@ class Sweep:
                     return
                 self._playing += 1
             try:
-                made = self._jointly(several, paths=is_watched)
-                self._keep(made, sweeps)
-                left = {number for number, _ in several}.difference(number for number, _, _ in made)
-                for number, strategy in several:
-                    if number in left and not stop.is_set():
+                left = dict(several)
+                for batch in batches(self._traced(several), max(1, min(_TOGETHER, _CELLS // self._all.cells))):
+                    made = self._played(batch, paths=is_watched)
+                    self._keep(made, sweeps)
+                    for number, *_ in made:
+                        del left[number]
+                for number, strategy in left.items():
+                    if not stop.is_set():
                         with self._noting(number, self):
                             equity, figures = self._together(number, strategy, sweeps)
                         self._keep([(number, equity, figures)], sweeps)
@@ -293,9 +297,9 @@ class Sweep:
                 if not self.given_up:  # else what is done is being counted
                     self._table.put(number, figures)
 
-    @property
-    def _at_a_time(self) -> int:
-        return 1 if self._joint is None else max(1, min(_TOGETHER, _CELLS // self._all.cells))
+    def _at_a_time(self, count: int) -> int:
+        """How many of so many combinations a worker takes: enough that some read the same, few enough to share them."""
+        return 1 if self._joint is None else max(1, min(_TAKEN, count // (4 * self._workers)))
 
     @contextmanager
     def _noting(self, number: int, on: "Sweep") -> Iterator[None]:
@@ -318,10 +322,6 @@ class Sweep:
                 future.result()
             if tell is not None:
                 tell(len(self.done))
-
-
-def _kind(traced: tuple[int, Asked]) -> Kind:
-    return traced[1].kind
 
 
 def warm() -> None:
