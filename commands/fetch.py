@@ -9,8 +9,8 @@ from marketagent.config import Settings
 from marketagent.errors import UsageError
 from marketagent.keeping import Task
 from marketagent.pipe import Input
-from marketagent.records import Difference
 from marketagent.store import staged, staging
+from marketagent.store.compare import Compared
 from marketagent.symbols import checked
 
 
@@ -96,18 +96,19 @@ def run(
     )
     if made := setup.ready(settings.home, settings.now, timeout_s=settings.busy_timeout_s):
         show.say(f"made {', '.join(made)}" + ("" if str(settings.home) in made else f" in {settings.home}"))
-    differences: list[Difference] = []
+    compared: list[Compared] = []
     with progress.bar("fetch") as tell:
         if day:
             taken = fetching.whole_market(settings, day, task)
         elif pair:
-            differences, taken = comparing.compare(settings, pair, task, tolerance_bps=tolerance_bps, progress=tell)
+            compared, taken = comparing.compare(settings, pair, task, tolerance_bps=tolerance_bps, progress=tell)
         elif takes == "files":
             taken = intake.take_all(
                 settings.home, sources.load(chain[0]), names or (), reading, settings.now, settings.busy_timeout_s
             )
         else:
             taken = fetching.fetch(settings, chain, task, progress=tell)
+    differences = comparing.told(compared, pair, task.timeframe) if pair else []  # once the bar is gone
     with pipe.sealed("fetch", format, run=options.new_run(settings), at=settings.now) as out:
         out.follow(given)
         for record in differences or taken.fetched.values():

@@ -26,8 +26,8 @@ def pair(text: str) -> tuple[str, str]:
 
 def compare(
     settings: Settings, sources: tuple[str, str], task: Task, *, tolerance_bps: float, progress: Progress | None
-) -> tuple[list[Difference], Taken]:
-    """Fetch what is missing from both `sources`: where they disagree, and the symbols that one could not serve."""
+) -> tuple[list[Compared], Taken]:
+    """Fetch what is missing from both `sources`: what is stored of each symbol, and the symbols that one could not serve."""
     if not task.symbols:
         raise UsageError(f"--compare {','.join(sources)} needs symbols")
     if not tolerance_bps >= 0:
@@ -46,14 +46,15 @@ def compare(
         tolerance=tolerance_bps * BPS,
         timeout_s=settings.busy_timeout_s,
     )
-    _tell(found, sources, task.timeframe)
-    return [each for one in found for each in one.differences], Taken(failed=failed)
+    return found, Taken(failed=failed)
 
 
-def _tell(found: Sequence[Compared], sources: tuple[str, str], timeframe: str) -> None:
+def told(found: Sequence[Compared], sources: tuple[str, str], timeframe: str) -> list[Difference]:
+    """The differences that were found, after a line on stderr for each symbol: how much is alike."""
     for one in found:
         apart = len({(each.session, each.ts) for each in one.differences if each.field != "bar"})
         text = f"{one.symbol}: {one.both - apart} of {one.both} {timeframe} bars agree"
         for name, count in zip(sources, (one.only_left, one.only_right), strict=True):
             text += f", {count} only from {name}" if count else ""
         say(text)
+    return [each for one in found for each in one.differences]
