@@ -101,6 +101,19 @@ def test_a_bus_hands_on_while_it_is_filled():
     anyio.run(main)
 
 
+def test_what_nobody_takes_any_more_is_counted_as_dropped():
+    async def main():
+        bus = Bus()
+        bus.put(quote(0))
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await bus.run()
+        bus.put(quote(1))
+        return bus.dropped
+
+    assert anyio.run(main) == {Quote: 2}
+
+
 # The printer
 
 
@@ -153,6 +166,24 @@ def test_a_reader_that_never_reads_is_given_up_when_the_time_has_come():
     time.sleep(0.05)
     printer.finish(give_up=given_up.set, wait_s=0.1)
     assert given_up.is_set()
+
+
+def test_what_a_reader_that_was_given_up_has_not_had_is_counted_as_dropped():
+    given_up, waiting = threading.Event(), threading.Event()
+
+    def write(event):
+        if event != quote(0):
+            waiting.set()
+            given_up.wait(10)
+            raise ReaderGone("given up")
+
+    printer = Printer(write, failed=lambda: None)
+    printer.start()
+    for k in range(5):
+        printer.put(quote(k))
+    assert waiting.wait(5)
+    printer.finish(give_up=given_up.set, wait_s=0.0)
+    assert printer.dropped == {Quote: 4}
 
 
 # The order

@@ -5,6 +5,7 @@ import io
 import json
 import signal
 import subprocess
+import threading
 import time
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -248,56 +249,110 @@ def test_a_signal_is_the_end_of_a_stream_without_one_and_a_cut_of_another(home, 
     assert b"Traceback" not in err
 
 
-def test_a_reader_that_never_reads_cannot_keep_a_signal_waiting(home):
-    ms = int(OPEN.timestamp() * 1000)
+def quote(bid=1.0):
+    return {"ev": "Q", "sym": "AAPL", "bp": bid, "bs": 2, "ap": 1.5, "as": 3, "t": int(OPEN.timestamp() * 1000)}
+
+
+def quotes(out):
+    """How many whole lines of `out` are quotes."""
+    return sum(b'"quote"' in line for line in out.splitlines(keepends=True) if line.endswith(b"\n"))
+
+
+def dropped(err):
+    return int(err.rpartition(" quotes dropped")[0].rpartition(", ")[2].replace(",", ""))
+
+
+async def arrival(socket):
+    """Wait until all that was sent is in the other process: its answer to a ping comes after it has read that far."""
+    await (await socket.raw.ping())
+
+
+def test_a_reader_that_never_reads_cannot_keep_a_signal_waiting_and_what_it_has_not_had_is_counted(home):
+    arrived = threading.Event()
 
     async def flood(socket):
         for _ in range(400):
-            await socket.send(
-                *({"ev": "Q", "sym": "AAPL", "bp": 1.0, "bs": 2, "ap": 1.5, "as": 3, "t": ms} for _ in range(50))
-            )
+            await socket.send(*[quote()] * 50)
+        await arrival(socket)
+        arrived.set()
 
     with (
         streaming(playing(flood)) as vendor,
         resting(Aggregates()) as rest,
-        started(home, variables(vendor, rest, Market()), "AAPL", "--quotes") as process,
+        started(home, variables(vendor, rest, Market(minutes=500)), "AAPL", "--quotes") as process,
     ):
         process.stdout.readline()
-        time.sleep(1.0)
+        assert arrived.wait(30)
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=10)
-        err = process.stderr.read().decode()
-    assert "quotes dropped" in err
+        out, err = process.stdout.read(), process.stderr.read().decode()
+    assert dropped(err) == 400 * 50 - quotes(out)
     assert "Fatal" not in err
 
 
 def test_a_slow_reader_loses_quotes_and_no_bar(home):
-    market = Market()
-    ms = int(OPEN.timestamp() * 1000)
-    row = {"ev": "Q", "sym": "AAPL", "bp": 1.0, "bs": 2, "ap": 1.5, "as": 3, "t": ms}
-
-    sent = [0]
+    market = Market(minutes=500)  # after the close: no minute need be waited for, and no silence is strange
+    arrived = threading.Event()
 
     async def flood(socket):
         for k in range(6):
             for _ in range(60):
-                await socket.send(*[row] * 100)
-                sent[0] += 100
+                await socket.send(*[quote()] * 100)
             await market.bars("AAPL", first=k, last=k)(socket)
+        await socket.send(quote(bid=1.25))
+        await arrival(socket)
+        arrived.set()
 
     with (
         streaming(playing(flood)) as vendor,
         resting(Aggregates()) as rest,
-        started(home, variables(vendor, rest, market), "AAPL", "--bars", "--quotes", "--for", "8m") as process,
+        started(home, variables(vendor, rest, market), "AAPL", "--bars", "--quotes") as process,
     ):
-        time.sleep(3.0)  # nobody reads
-        out, err = process.communicate(timeout=30)
-    assert process.returncode == Exit.DONE
+        assert arrived.wait(30)  # nobody reads
+        reader = io.BufferedReader(process.stdout)
+        lines = []
+        for line in reader:
+            lines.append(line)
+            if b'"bid":1.25' in line:  # the last one sent, and so the last one printed
+                break
+        process.send_signal(signal.SIGINT)
+        out = b"".join(lines) + reader.read()
+        err = process.stderr.read().decode()
+    assert process.wait(timeout=30) == Exit.DONE
     assert minutes(out) == list(range(6))
     assert json.loads(out.splitlines()[-1])["n"] == len(out.splitlines()) - 2
-    dropped = int(err.decode().rpartition(" quotes dropped")[0].rpartition(", ")[2].replace(",", ""))
-    assert dropped == sent[0] - sum(b'"quote"' in line for line in out.splitlines())
-    assert dropped > 0
+    assert dropped(err) == 6 * 60 * 100 + 1 - quotes(out)
+    assert dropped(err) > 0
+
+
+def test_what_has_arrived_when_a_signal_comes_is_stored_printed_or_counted_first(home):
+    ready, stopped, sent = (threading.Event() for _ in range(3))
+
+    async def burst(socket):
+        ready.set()
+        while not stopped.is_set():
+            await socket.wait(0.01)
+        socket.raw.transport.set_write_buffer_limits(1 << 24)  # what the system does not take waits here
+        for _ in range(150):  # so much that the signal is heeded before all of it is read
+            await socket.send(quote() | {"more": "x" * 16_000})
+        await socket.send(minute_bar())
+        sent.set()
+
+    with (
+        streaming(playing(burst)) as vendor,
+        resting(Aggregates()) as rest,
+        started(home, variables(vendor, rest, Market(minutes=500)), "AAPL", "--bars", "--quotes") as process,
+    ):
+        assert ready.wait(30)
+        process.send_signal(signal.SIGSTOP)
+        stopped.set()
+        assert sent.wait(10)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGCONT)
+        out, err = process.communicate(timeout=20)
+    assert minutes(out) == [0]
+    assert ask(home, "SELECT count(*) FROM bars") == [(1,)]
+    assert quotes(out) + dropped(err.decode()) == 150
 
 
 def test_two_of_one_vendor_and_home_are_one_too_many(home):

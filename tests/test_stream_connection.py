@@ -7,6 +7,7 @@ import json
 import logging
 import random
 import socket as sockets
+import threading
 import time
 from datetime import timedelta
 
@@ -459,6 +460,24 @@ def test_no_log_holds_the_key_whatever_its_level():
         root.removeHandler(keep)
         root.setLevel(level)
     assert KEY not in "\n".join(lines)
+
+
+def test_what_has_arrived_when_it_is_cancelled_is_handed_on_first():
+    sent = threading.Event()
+
+    async def many(socket):
+        for k in range(60):  # more than is read at a time
+            await socket.send(minute_bar(k=k, more="x" * 10_000))
+        sent.set()
+
+    class Slow(Run):
+        def _put(self, event):
+            sent.wait(5)
+            super()._put(event)
+
+    with streaming(playing(many)) as vendor:
+        run = Slow(vendor.url, enough=1, pace=Pace())
+    assert [bar.start for bar in run.bars] == [OPEN + timedelta(minutes=k) for k in range(60)]
 
 
 def test_a_stream_that_is_cancelled_leaves_no_socket_open():

@@ -45,6 +45,11 @@ class Lanes:
                 return lane.popleft()
         return None
 
+    def drop_all(self) -> None:
+        """Nobody takes events any more: what waits is lost, and counted."""
+        while (event := self.pop()) is not None:
+            self.dropped[type(event)] += 1
+
     def _drop(self) -> None:
         for kind in _GIVE_WAY:
             if self._lanes[kind]:
@@ -65,7 +70,7 @@ class Bus:
         self._handlers: dict[type, list[Handler]] = {kind: [] for kind in ORDER}
         self._tell = tell
         self._waiting = anyio.Event()
-        self._open = True
+        self._open, self._done = True, False
         self.failed: Counter[str] = Counter()
 
     @property
@@ -77,9 +82,11 @@ class Bus:
         self._handlers[kind].append(handler)
 
     def put(self, event: Event) -> None:
-        """Take `event`; never waits."""
+        """Take `event`; never waits. One that comes after `run` is dropped."""
         self._lanes.put(event)
         self._waiting.set()
+        if self._done:
+            self._lanes.drop_all()
 
     def close(self) -> None:
         """Let `run` return once all that is waiting has been handed on."""
@@ -87,12 +94,16 @@ class Bus:
         self._waiting.set()
 
     async def run(self) -> None:
-        """Hand events on until the bus is closed and empty."""
-        while self._open or self._lanes:
-            await self._waiting.wait()
-            self._waiting = anyio.Event()
-            while (event := self._lanes.pop()) is not None:
-                self._hand_on(event)
+        """Hand events on until the bus is closed and empty; when cancelled, what waits is dropped."""
+        try:
+            while self._open or self._lanes:
+                await self._waiting.wait()
+                self._waiting = anyio.Event()
+                while (event := self._lanes.pop()) is not None:
+                    self._hand_on(event)
+        finally:
+            self._done = True
+            self._lanes.drop_all()
 
     def _hand_on(self, event: Event) -> None:
         for handler in self._handlers[type(event)]:

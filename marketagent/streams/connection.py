@@ -11,6 +11,7 @@ back, and what was missed comes over REST.
 import logging
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +74,7 @@ class _NoRedirects(connect):
 class Connection:
     """``await Connection(...).run()`` hands every event to `put` until it is cancelled or something final happens.
 
+    What has arrived when it is cancelled goes to `put` before it returns.
     `put` gets a Status ``subscribed`` whenever a connection is up, and one ``ended`` when it is down again.
     """
 
@@ -133,7 +135,20 @@ class Connection:
                 await self._listen(socket, heard)
         finally:
             with anyio.CancelScope(shield=True):  # a socket is closed when cancelled, too
-                await socket.close()
+                await self._closed(socket)
+
+    async def _closed(self, socket: ClientConnection) -> None:
+        """Close `socket`, and hand on what it still holds: a bar may have arrived behind quotes nobody has taken yet.
+
+        To read on is also what makes a close short: the vendor's farewell comes after all that it has sent.
+        """
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(socket.close)
+            with suppress(_Over):
+                while True:
+                    for event in self._wire.read(await self._received(socket)):
+                        if not isinstance(event, Status):  # it is over, whatever the vendor says of it
+                            self._put(event)
 
     async def _opened(self) -> ClientConnection:
         try:

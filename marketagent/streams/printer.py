@@ -14,7 +14,8 @@ from marketagent.streams.events import Event
 class Printer:
     """``write(event)`` happens in a thread, one event after another, until `finish`.
 
-    When it fails, `error` is set and `failed` is called, in that thread; what comes after is dropped.
+    When it fails, `error` is set and `failed` is called, in that thread; what comes after is dropped. After `finish`,
+    every event was written or is counted in `dropped`.
     """
 
     def __init__(self, write: Callable[[Event], None], *, failed: Callable[[], None], most: int = 10_000) -> None:
@@ -49,6 +50,7 @@ class Printer:
             if self._thread.is_alive():
                 give_up()
                 self._thread.join()
+            self._lanes.drop_all()
 
     def _run(self) -> None:
         while (event := self._next()) is not None:
@@ -56,6 +58,8 @@ class Printer:
                 self._write(event)
             except BaseException as error:  # raised again where the stream ends
                 self.error = error
+                with self._change:
+                    self._lanes.dropped[type(event)] += 1
                 self._failed()
                 return
 

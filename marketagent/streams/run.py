@@ -160,21 +160,21 @@ class _Running:
             around.start_soon(self._take_signals, keeper, around.cancel_scope)
             around.start_soon(self._look_out)
             async with anyio.create_task_group() as inside:
-                inside.start_soon(self._connected, connection)
+                inside.start_soon(self._connected, connection, self._bus)
                 inside.start_soon(self._handed_on, self._bus, keeper)
                 inside.start_soon(self._kept, keeper)
                 await self._over.wait()
                 self._link.cancel()
-                self._bus.close()
             around.cancel_scope.cancel()
 
-    async def _connected(self, connection: Connection) -> None:
+    async def _connected(self, connection: Connection, bus: Bus) -> None:
         with self._link:
             try:
                 await connection.run()
             except MarketAgentError as error:  # raised by `stream`, once what has arrived is stored
                 self.error = error
                 self._over.set()
+        bus.close()  # only now: a connection that is being closed still hands on what has arrived
 
     async def _kept(self, keeper: Keeper) -> None:
         try:
