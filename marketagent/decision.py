@@ -7,7 +7,7 @@
 ``ma score`` writes the last row, ``ma backtest`` trades all rows. There is no second way to decide.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,9 +108,15 @@ def usable(strategy: Strategy, signals: object, shape: tuple[int, ...]) -> dict[
             raise BadStrategy(f"{name}.signals() gave {type(signal).__name__} for {key!r}; it must be a Signal")
         if signal.value.shape != shape:
             raise BadStrategy(f"signal {key!r} of {name} is {signal.value.shape}; the panel is {shape}")
-        weight = strategy.weights.get(key, 1.0)
-        if not 0 <= weight < np.inf:
-            raise BadStrategy(f"the weight of signal {key!r} of {name} is {weight!r}; it must be 0 or more")
-    if not any(strategy.weights.get(key, 1.0) for key in signals):
-        raise BadStrategy(f"the signals of {name} all have the weight 0; one must have more")
+    check_weights(strategy, list(signals))
     return signals
+
+
+def check_weights(strategy: Strategy, names: Sequence[str]) -> None:
+    """Raise BadStrategy if signals of these `names` cannot be weighed as ``strategy.weights`` says."""
+    kind, weights = type(strategy).__name__, [strategy.weights.get(name, 1.0) for name in names]
+    for name, weight in zip(names, weights, strict=True):
+        if not 0 <= weight < np.inf:
+            raise BadStrategy(f"the weight of signal {name!r} of {kind} is {weight!r}; it must be 0 or more")
+    if not any(weights):
+        raise BadStrategy(f"the signals of {kind} all have the weight 0; one must have more")

@@ -38,13 +38,16 @@ def is_formula(strategy: Strategy, arrays: set[str]) -> bool:
     function = type(strategy).signals
     if type(function) is not FunctionType or hasattr(function, "__wrapped__"):
         return False
-    if type(strategy).__getattribute__ is not object.__getattribute__:
+    if type(strategy).__getattribute__ is not object.__getattribute__ or hasattr(type(strategy), "__getattr__"):
         return False
     code = function.__code__
     if code.co_exceptiontable or code.co_freevars or code.co_cellvars:
         return False
     own = {name for name in strategy.params() if not hasattr(Deferred, name)}
     attributes = own | arrays | _ATTRIBUTES
+    others = {name for base in type(strategy).__mro__ for name in vars(base)}.union(vars(strategy)) - own
+    if others & attributes:  # a method named ``upper`` is no part of an indicator's result
+        return False
     return all(_is_fine(step, function.__globals__, attributes) for step in dis.get_instructions(code))
 
 

@@ -159,7 +159,7 @@ class Traced:
         ])  # fmt: skip
         self._form = program.form([place for part in self._parts for place in part if place != SURE])
         self._sure = [float(sure) if isinstance(sure, _NUMBERS) else np.nan for _, sure in said]
-        self._names, self._constants, self._registers = list(signals), program.constants, program.registers
+        self.names, self._constants, self._registers = list(signals), program.constants, program.registers
         self.leaves = program.leaves
 
     def asked(self, strategy: Strategy, leaves: list[list[int]], kept: Any) -> Asked:
@@ -170,7 +170,7 @@ class Traced:
             (register, float(getattr(strategy, number.name)) if isinstance(number, Parameter) else number)
             for register, number in self._constants
         ]
-        weights = [strategy.weights.get(name, 1.0) for name in self._names]
+        weights = [strategy.weights.get(name, 1.0) for name in self.names]
         return Asked(kind, constants, self._sure, weights, _rule(strategy), strategy.band, leaves, kept)
 
 
@@ -183,7 +183,7 @@ def _rule(strategy: Strategy) -> list[float]:
     """What ``weighing`` goes by."""
     return [
         float(METHODS.index(strategy.sizing)), strategy.top_k, strategy.gross, strategy.max_weight, strategy.long_only,
-        strategy.threshold, strategy.min_confidence, strategy.warmup,
+        strategy.threshold, strategy.min_confidence, float(strategy.warmup),
     ]  # fmt: skip
 
 

@@ -39,7 +39,8 @@ class Parameter:
     def _refuse(self, *_: object) -> NoReturn:
         raise TypeError(f"{self.name} stands for all its values")
 
-    __bool__ = __eq__ = __ne__ = __hash__ = _refuse  # what every object can do otherwise
+    # What every object can do otherwise; a text of it would be the name of a signal, which has a weight.
+    __bool__ = __eq__ = __ne__ = __hash__ = __str__ = __repr__ = __format__ = _refuse
 
 
 def plain(value: Any) -> Plain:

@@ -100,7 +100,7 @@ def _keeps_range(asked: Combination, leaves: Whole, sheets: int, cells: int, roo
     """Whether the signals are within [-1, 1], their confidences within [0, 1], also on the rows that do not decide."""
     held, beyond = sheets + 8 * (1 + SHEETS) * room, 0
     hold(asked.constants, held, room)
-    for first in range(0, cells if len(asked.codes) else 0, room):
+    for first in range(0, cells, room):
         count = min(room, cells - first)
         run_block(asked.machine, asked.codes, leaves, held, room, first, count)
         for k in range(len(asked.parts)):

@@ -53,9 +53,11 @@ class Ground:
 
     def due(self, schedule: str) -> tuple[int, int]:
         """The address and the number of the rows that decide."""
-        rows = self._schedules.get(schedule)
-        if rows is None:  # of two threads the first one's stay: somebody may be reading them already
-            rows = self._schedules.setdefault(schedule, np.flatnonzero(due(self.panel.sessions, schedule)))
+        # Of two threads the first one's stay, the dict as well as the rows: somebody may be reading them already.
+        known: dict[str, NDArray[np.int64]] = vars(self).setdefault("_schedules", {})
+        rows = known.get(schedule)
+        if rows is None:
+            rows = known.setdefault(schedule, np.flatnonzero(due(self.panel.sessions, schedule)))
         return address(rows, np.int64), len(rows)
 
     @cached_property
@@ -127,10 +129,6 @@ class Ground:
         length = len(self._happens)
         turns = np.append(np.flatnonzero(self._happens & ~NIGHT), length)
         return turns[np.searchsorted(turns, np.arange(length))]
-
-    @cached_property
-    def _schedules(self) -> dict[str, NDArray[np.int64]]:
-        return {}
 
 
 def played(figures: Array) -> Played:

@@ -35,6 +35,7 @@ from marketagent.strategy import Opinions, Strategy
 from marketagent.template import Template
 
 _TAKEN = 125  # combinations that a worker takes at a time where one trace does for all grounds
+_HELD = 5_000_000  # numbers of one array of each of them, all of which live until the last is played: 40 MB
 _TOGETHER = 25  # of them are played together, as long as their equity is not more numbers than _CELLS
 _CELLS = 1_000_000
 _TURN_S = 0.2  # how often the one who waits is told how far it is
@@ -209,12 +210,12 @@ class Sweep:
                 found.append(each._alone(each.own(strategy)))
         return np.concatenate([equity for equity, _ in found]), np.concatenate([figures for _, figures in found])
 
-    def _traced(self, several: Sequence[tuple[int, Strategy]]) -> list[tuple[int, Asked]]:
-        """All of `several` as one trace for all grounds has them; none if there is none."""
+    def _traced(self, several: Sequence[tuple[int, Strategy]], stop: Event) -> list[tuple[int, Asked]]:
+        """All of `several` as one trace for all grounds has them; none if there is none, or fewer when it is to `stop`."""
         joint, made = self._joint, list[tuple[int, Asked]]()
         if joint is not None:
             with suppress(Exception):  # whatever it is, it comes again where each is asked alone, and is told as there
-                made = [(number, self._asked_of_all(joint, each)) for number, each in several]
+                made = [(number, self._asked_of_all(joint, each)) for number, each in several if not stop.is_set()]
         return made
 
     def _played(self, batch: Sequence[tuple[int, Asked]], *, paths: bool) -> list[tuple[int, Array, Array]]:
@@ -247,7 +248,7 @@ class Sweep:
             if not _agree(plain, partial(each._signals, mine, each._memo), panel.shape):
                 each._memo = each._memo.plain()
             fits = fits and _agree(plain, partial(joint.signals, strategy), panel.shape, joint.on(g))
-        self._joint = joint if fits else None
+        self._joint, self._template = joint if fits else None, None
         if fits:
             with suppress(Exception):  # whatever it is, each combination is asked then, and says it
                 self._template = Template(joint, strategy)
@@ -269,7 +270,9 @@ class Sweep:
                 self._playing += 1
             try:
                 left = dict(several)
-                for batch in batches(self._traced(several), max(1, min(_TOGETHER, _CELLS // self._all.cells))):
+                for batch in batches(self._traced(several, stop), max(1, min(_TOGETHER, _CELLS // self._all.cells))):
+                    if stop.is_set():
+                        break
                     made = self._played(batch, paths=is_watched)
                     self._keep(made, sweeps)
                     for number, *_ in made:
@@ -299,7 +302,7 @@ class Sweep:
 
     def _at_a_time(self, count: int) -> int:
         """How many of so many combinations a worker takes: enough that some read the same, few enough to share them."""
-        return 1 if self._joint is None else max(1, min(_TAKEN, count // (4 * self._workers)))
+        return 1 if self._joint is None else max(1, min(_TAKEN, _HELD // self._all.cells, count // (4 * self._workers)))
 
     @contextmanager
     def _noting(self, number: int, on: "Sweep") -> Iterator[None]:

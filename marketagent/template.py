@@ -1,5 +1,6 @@
 """One trace for all combinations of a sweep, where the signals are a formula of the parameters, too."""
 
+from marketagent.decision import check_weights
 from marketagent.grounds import Asked, Traced
 from marketagent.joint import Joint
 from marketagent.names import filled, has_hole, plain
@@ -20,6 +21,7 @@ class Template:
 
     def asked(self, strategy: Strategy) -> Asked:
         """One of them, as it is played."""
+        check_weights(strategy, self._traced.names)  # which may go by the parameters, as nothing else that is checked
         values = {name: plain(getattr(strategy, name)) for name in self._parameters}
         leaves, kept = self._joint.found([filled(name, values) for name in self._names])
         return self._traced.asked(strategy, leaves, kept)

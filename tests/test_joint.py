@@ -3,11 +3,12 @@
 import copy
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from markets import random_market
+from markets import panel_of, random_market
 
 from marketagent import catalog, indicators
 from marketagent.costs import parse
@@ -405,3 +406,103 @@ def test_what_is_wrong_on_one_of_the_markets_is_said_as_alone() -> None:
     assert swept[1].failed is not None
     assert swept[1].failed[0] == 7
     assert [list(each.done) for each in swept] == [[1], [1]]
+
+
+# What a trace of one combination must not decide for all of them. ----------------------------------------------------
+
+
+class Spelled(Told):
+    """The name of a signal says which weight it has."""
+
+    weights: ClassVar[Any] = {"up3": 0.25, "up4": 3.0}
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        line = sma(panel.close, self.window)
+        return {
+            "up%s" % self.window: Signal(np.where(line != line, np.nan, np.sign(panel.close - line))),  # noqa: UP031
+            "down": Signal(np.where(panel.close > panel.open, -0.6, 0.6)),
+        }
+
+
+def test_a_signal_named_after_a_parameter_has_its_own_weight_in_each_combination() -> None:
+    assert alike([(k, Spelled(window=k + 2)) for k in range(4)])._template is None
+    for use in (str, repr, format, "{}".format, "%s".__mod__):
+        with pytest.raises(TypeError):
+            use(Parameter("window", 3))
+
+
+class Shared(Told):
+    """Weights that go by a parameter."""
+
+    share: float = param(0.5, -1.0, 1.0)
+
+    @property
+    def weights(self) -> Any:  # type: ignore[override]
+        return {"up": self.share, "down": max(self.share, 0.0)}
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        line = sma(panel.close, self.window)
+        return {
+            "up": Signal(np.where(line != line, np.nan, np.sign(panel.close - line))),
+            "down": Signal(-0.6 * (line > 3)),
+        }
+
+
+@pytest.mark.parametrize("share", [-0.5, 0.0])
+def test_weights_that_cannot_weigh_are_refused_in_the_combination_that_has_them(share: float) -> None:
+    swept, *beside = sweeps(markets(0))
+    strategies = [(0, Shared()), (1, Shared(share=0.7)), (2, Shared(share=share)), (3, Shared(share=1.0))]
+    with pytest.raises(BadStrategy, match="weight"):
+        swept.run(strategies, workers=1, beside=beside)
+    assert swept._template is not None
+    assert swept.failed is not None
+    assert swept.failed[0] == 2
+
+
+class Sly(Told):
+    """A method named as a part of an indicator's result."""
+
+    def upper(self, panel: Panel) -> float:
+        return -1.0 if self.window > 3 and not isinstance(panel, Panel) else 1.0
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        away = panel.close - sma(panel.close, self.window)
+        return {"gap": Signal(np.where(away != away, np.nan, np.sign(away) * self.upper(panel)))}
+
+
+def test_a_method_is_no_part_of_a_formula_whatever_it_is_named() -> None:
+    assert alike([(k, Sly(window=k + 3)) for k in range(4)], 20)._joint is None
+
+
+class Bare(Strategy):
+    """An indicator as it is."""
+
+    window: int = param(1, 1, 60)
+    rebalance = "monthly"
+
+    def signals(self, panel: Panel, opinions: Opinions) -> dict[str, Signal]:
+        return {"rise": Signal(indicators.momentum(panel.close, self.window))}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_indicator_alone_is_out_of_range_also_on_a_row_that_does_not_decide(count: int) -> None:
+    closes = 100.0 + np.arange(90) % 7
+    closes[30], closes[36] = 60.0, 140.0  # up by 4/3 in six sessions, in the middle of a month
+    swept, *beside = [Sweep(Ground(panel_of(closes), COSTS, 1e4)) for _ in range(count)]
+    with pytest.raises(ValueError, match="outside"):
+        swept.run([(0, Bare(window=1)), (1, Bare(window=6)), (2, Bare(window=3))], workers=1, beside=beside)
+    assert swept.failed is not None
+    assert swept.failed[0] == 1
+
+
+def test_a_worker_that_is_to_stop_traces_no_more_and_takes_no_more_than_it_can_hold() -> None:
+    strategies = [(k, Plainly(window=k % 19 + 2)) for k in range(1000)]
+    swept, *beside = sweeps(markets(1))
+    swept.run(strategies[:1], workers=1, beside=beside)
+    stop = Event()
+    assert len(swept._traced(strategies[:5], stop)) == 5
+    stop.set()
+    assert not swept._traced(strategies[:5], stop)
+    assert swept._at_a_time(1000) > 100
+    swept._all.cells = 10_000_000  # bars within days: what so many read would be gigabytes
+    assert swept._at_a_time(1000) == 1
