@@ -24,7 +24,7 @@ from marketagent.formula import is_formula
 from marketagent.grid import Axis, combination, combinations
 from marketagent.grounds import Asked, Grounds, OutOfRange, asked, batches
 from marketagent.indicators import sma
-from marketagent.joint import Joint
+from marketagent.joint import Joint, NoFormula
 from marketagent.kernel.measure import FIGURES
 from marketagent.outcomes import Metrics, Numbers, Outcomes, Table
 from marketagent.panel import Array, Panel, empty
@@ -119,6 +119,7 @@ class Sweep:
         self._memo = Memo(self._known)
         self._joint: Joint | None = None
         self._template: Template | None = None
+        self._settled: type[Strategy] = Strategy
         self.failed: tuple[int, BaseException] | None = (
             None  # the first combination that raised on its ground, and what
         )
@@ -227,6 +228,8 @@ class Sweep:
         return []
 
     def _asked_of_all(self, joint: Joint, strategy: Strategy) -> Asked:
+        if type(strategy) is not self._settled:  # another class may be no formula
+            raise NoFormula
         if self._template is not None:
             return self._template.asked(strategy)
         return asked(strategy, joint.signals(strategy), joint.addressed)
@@ -248,7 +251,7 @@ class Sweep:
             if not _agree(plain, partial(each._signals, mine, each._memo), panel.shape):
                 each._memo = each._memo.plain()
             fits = fits and _agree(plain, partial(joint.signals, strategy), panel.shape, joint.on(g))
-        self._joint, self._template = joint if fits else None, None
+        self._joint, self._template, self._settled = joint if fits else None, None, type(strategy)
         if fits:
             with suppress(Exception):  # whatever it is, each combination is asked then, and says it
                 self._template = Template(joint, strategy)
@@ -292,9 +295,9 @@ class Sweep:
         watched = any(each._watch for each in sweeps)
         for number, equity, figures in made:
             if watched:
-                with self._noting(number, self):
-                    for each, path in zip(sweeps, self._all.paths(equity), strict=True):
-                        if each._watch is not None:
+                for each, path in zip(sweeps, self._all.paths(equity), strict=True):
+                    if each._watch is not None:
+                        with self._noting(number, each):
                             each._watch(number, path)
             with self._turn:
                 if not self.given_up:  # else what is done is being counted

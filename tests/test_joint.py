@@ -145,6 +145,10 @@ def test_whole_numbers_and_others_are_told_apart_where_all_combinations_are_one_
     assert alike(strategies)._template is not None
 
 
+def test_strategies_of_several_classes_are_each_asked_for_what_is_their_own() -> None:
+    alike([(k, (Plainly, Turned, Nested)[k % 3](window=2 + k)) for k in range(9)])
+
+
 @pytest.mark.parametrize("use", [
     bool, hash, abs, float, int, lambda p: p == 3, lambda p: p != 3, lambda p: p < 3, lambda p: p + 1, lambda p: 2 * p,
     lambda p: [1, 2, 3, 4][p], lambda p: -p, lambda p: {p: 1}, lambda p: p in (1, 2), np.sign, np.sqrt, np.isnan,
