@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from marketagent import catalog, live, options, pipe, scoring
+from marketagent import catalog, live, options, pipe, scoring, show
 from marketagent import home as homes
 from marketagent.config import Settings
 from marketagent.errors import NoData
@@ -49,6 +49,8 @@ def run(
     if not given.symbols:
         none = f"ma {given.up.cmd} names no symbols" if given.up else "no symbols"
         raise NoData(f"{none}; run: ma score AAPL MSFT, or pipe them in from ma fetch")
+    if given.up and given.up.cmd == "backtest":
+        show.say(f"{loaded.name} decides, as --strategy and --set say here; of the backtest only the symbols are taken")
     wait = settings.busy_timeout_s
     panel = view.panel(settings.home, given.symbols, timeout_s=wait)
     scoring.require_session(settings.home, panel, view.last, timeout_s=wait)

@@ -6,6 +6,7 @@ trade twenty years. A part that is stored stays; so does what is done of the nex
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import cache, partial
 from math import prod
 from statistics import median
@@ -323,6 +324,10 @@ def _missing(job: Job, names: set[str]) -> _Failed:
     return {name: f"nothing is stored{until}; run: ma fetch {name}" for name in asked if name in names}
 
 
+def _years(run: Backtest) -> float:
+    return ((date.fromisoformat(run.last) - date.fromisoformat(run.first)).days + 1) / 365.25
+
+
 def _told(made: Each) -> Each:
     """Say of many runs how they did in the middle, and what the best of so many would come to without skill."""
     runs = [record for record in made.records if isinstance(record, Backtest)]
@@ -339,7 +344,9 @@ def _told(made: Each) -> Each:
         made.said += f", the middle return is {cell('total_return', median(returns))}"
     if sharpes:
         made.said += f", the middle sharpe is {cell('sharpe', median(sharpes))}"
-        made.said += f"; by luck alone the best of them would have {cell('sharpe', luck.hurdle(sharpes))}"
+        years = [_years(run) for run in runs if run.metrics.get("sharpe") is not None]
+        best = luck.best_without_skill(years)
+        made.said += f"; by luck alone the best of as many independent ones would have {cell('sharpe', best)}"
     made.said += f"; {rest}" if rest else ""
     return made
 

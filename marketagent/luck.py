@@ -15,7 +15,7 @@ alike as these is as good. Who chooses among strategies, or among universes, has
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import e, expm1, sqrt
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 
 import numpy as np
 
@@ -112,13 +112,15 @@ def judged(run: Moments, own: Blocks, family: Family) -> Judged:
     return Judged(family.trials, family.effective, by_luck, probabilistic, deflated, family.share(value))
 
 
-def hurdle(sharpes: Sequence[float] | Array) -> float:
-    """What the best of independent trials would reach without skill, from the `sharpes` of all of them.
+def best_without_skill(years: Sequence[float]) -> float:
+    """What the best yearly Sharpe ratio of independent runs without skill, each of so many `years`, is expected to be.
 
-    They are as far apart as those are that differ: the same one many times must not bring the bar down.
+    The ratio of a run that has none is off by one over the root of its years.
+
+    >>> round(best_without_skill([8.0] * 60), 2)
+    0.83
     """
-    differing = np.unique(np.round(np.asarray(sharpes, dtype=np.float64), 12))
-    return best_by_luck(float(np.var(differing, ddof=1)), len(sharpes)) if len(differing) > 1 else 0.0
+    return best_by_luck(fmean(1 / each for each in years), len(years)) if years else 0.0
 
 
 def probabilistic_sharpe(run: Moments, threshold: float) -> float | None:

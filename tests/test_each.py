@@ -432,6 +432,10 @@ def test_the_next_command_takes_the_symbols_that_were_backtested_together(home: 
     scored = ma(home, "score", *CROSS, "--as-of", "2014-08-29", stdin=together.stdout)
     assert (scored.returncode, [record["symbol"] for record in lines(scored)[1:-1]]) == (0, ["AAPL", "BBB"])
     assert lines(scored)[-1]["up"]["cmd"] == "backtest"
+    assert (
+        "sma_cross decides, as --strategy and --set say here; of the backtest only the symbols are taken"
+        in scored.stderr
+    )
 
 
 def test_a_stream_without_symbols_says_so_to_the_next_command(home: Path) -> None:

@@ -71,11 +71,13 @@ def test_more_trials_and_wider_ones_raise_the_bar() -> None:
     assert best_by_luck(0.04, 50) == pytest.approx(2 * best_by_luck(0.01, 50))
 
 
-def test_trials_that_are_the_same_do_not_bring_the_bar_down() -> None:
-    sharpes = np.random.default_rng(6).normal(0, 0.03, 100).tolist()
-    alone = luck.hurdle(sharpes)
-    assert luck.hurdle([*sharpes, *[float(np.mean(sharpes))] * 1000]) > alone
-    assert luck.hurdle([0.02] * 50) == 0.0
+def test_the_best_without_skill_is_what_the_best_of_random_walks_is_on_average() -> None:
+    """Whatever those that are looked at have come to: of years alone."""
+    rng = np.random.default_rng(6)
+    for years in ([5.0] * 30, [13.0, 8.5], [2.0, 4.0, 8.0, 20.0]):
+        best = np.max([rng.normal(0, 1 / np.sqrt(each), 20_000) for each in years], axis=0).mean()
+        assert luck.best_without_skill(years) == pytest.approx(best, rel=0.2)
+    assert luck.best_without_skill([7.0]) == luck.best_without_skill([]) == 0.0
 
 
 def fortune(*seeds: int) -> np.ndarray:  # type: ignore[type-arg]
