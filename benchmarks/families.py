@@ -34,6 +34,11 @@ class Found:
     effective: float
 
 
+def published_bar(sharpes: Array) -> float:
+    """What the luckiest of trials would reach by Bailey and Lopez de Prado: by how far apart their ratios are."""
+    return luck.best_by_luck(float(np.var(np.asarray(sharpes), ddof=1)), len(sharpes)) if len(sharpes) > 1 else 0.0
+
+
 def verdicts(kind: str, count: int, *, edge: float = 0.0, first: int = 0) -> Found:
     """Of so many families of this `kind`, from seed `first` on; one trial has an `edge`, a Sharpe ratio a bar."""
     rows = []
@@ -47,7 +52,7 @@ def verdicts(kind: str, count: int, *, edge: float = 0.0, first: int = 0) -> Fou
         shocks = luckiest.shocks(days, tally.edges)
         family = luckiest.Family(len(sharpes), luckiest.reached(tally.sums, tally.counts, shocks))
         judged = luck.judged(moments[best], tally.blocks(int(tally.numbers[best])), family)
-        published = luck.probabilistic_sharpe(moments[best], luck.hurdle(sharpes))
+        published = luck.probabilistic_sharpe(moments[best], published_bar(sharpes))
         passed = [(one or 0.0) > luck.CONFIDENCE for one in (published, judged.deflated)]
         rows.append([*passed, judged.p is not None and judged.p < 1 - luck.CONFIDENCE, judged.effective])
     return Found(*np.mean(rows, axis=0).tolist())

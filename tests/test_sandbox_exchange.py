@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 from exchanges import EXACT, MONDAY, HandMarket, account, at, ticket
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from marketagent.sandbox.exchange import Account, Rules
@@ -468,8 +468,28 @@ def run(asked: list[tuple[float, str, dict[str, object]]], seed: int, *, looks: 
     return book
 
 
+BUY = {"side": "buy", "qty": 1}
+STOP, MARKET = {"type": "stop", "stop_price": 90, **BUY}, {"type": "market", "time_in_force": "day", **BUY}
+LEG_REPLACED: list[tuple[float, str, dict[str, object]]] = [  # by a smaller one, while the other leg fills in parts
+    (0.0, "submit", {"type": "trailing_stop", "side": "buy", "qty": 190, "trail_percent": 2}),
+    (0.0, "submit", MARKET),
+    (31.0, "submit", STOP),
+    (20031.0, "submit", {"type": "market", "side": "sell", "qty": 190, "time_in_force": "gtc", "order_class": "bracket",
+                         "take_profit": 101, "stop_loss": 83}),
+    (20031.0, "submit", {**MARKET, "side": "sell"}),
+    (20031.0, "submit", MARKET),
+    (20031.0, "submit", STOP),
+    (20031.0, "submit", {"type": "trailing_stop", "trail_percent": 2, **BUY}),
+    (20031.0, "submit", MARKET),
+    (20031.0, "submit", STOP),
+    (20031.0, "submit", STOP),
+    (20062.0, "replace", MARKET),
+]  # fmt: skip
+
+
 @settings(max_examples=60, deadline=None)
 @given(asked=requests(), seed=st.integers(0, 50))
+@example(asked=LEG_REPLACED, seed=46)
 def test_cash_and_shares_are_conserved_and_no_order_gets_more_than_it_asked_for(
     asked: list[tuple[float, str, dict[str, object]]], seed: int
 ) -> None:

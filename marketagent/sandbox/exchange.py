@@ -327,8 +327,8 @@ class Account:
         )
         self.book.record(fill)
         for other in order.siblings:
-            if other.is_open and other.qty is not None and not done:
-                other.qty -= qty
+            if other.is_open and other.qty is not None and order.qty is not None and not done:
+                other.qty = min(other.qty, other.filled_qty + order.qty - order.filled_qty)  # what is left to close
         self._settle(order, fill, done=done)
 
     def _part(self, order: Order, wanted: Decimal, bar: Minute) -> Decimal:
