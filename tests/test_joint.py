@@ -139,8 +139,7 @@ def test_a_formula_of_the_parameters_is_traced_once_for_all_combinations(monkeyp
     assert len(swept.done) == len(beside[-1].done) == len(strategies) == 120
 
 
-def test_whole_numbers_and_others_are_told_apart_where_all_combinations_are_one_formula() -> None:
-    """A window of 3.0 is not one of 3: the indicator refuses it, with all combinations together as with one alone."""
+def test_a_whole_number_given_for_another_is_that_number_where_all_combinations_are_one_formula() -> None:
     strategies = [(0, Plainly(size=1)), (1, Plainly(size=1.0)), (2, Plainly(edge=1))]
     assert alike(strategies)._template is not None
 

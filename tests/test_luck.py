@@ -74,9 +74,10 @@ def test_more_trials_and_wider_ones_raise_the_bar() -> None:
 def test_the_best_without_skill_is_what_the_best_of_random_walks_is_on_average() -> None:
     """Whatever those that are looked at have come to: of years alone."""
     rng = np.random.default_rng(6)
-    for years in ([5.0] * 30, [13.0, 8.5], [2.0, 4.0, 8.0, 20.0]):
+    # Two are few for the formula of the largest of many, and years that differ are taken by their mean variance.
+    for years, off in (([5.0] * 30, 0.03), ([4.0] * 500, 0.02), ([13.0, 8.5], 0.12), ([2.0, 4.0, 8.0, 20.0], 0.12)):
         best = np.max([rng.normal(0, 1 / np.sqrt(each), 20_000) for each in years], axis=0).mean()
-        assert luck.best_without_skill(years) == pytest.approx(best, rel=0.2)
+        assert luck.best_without_skill(years) == pytest.approx(best, rel=off)
     assert luck.best_without_skill([7.0]) == luck.best_without_skill([]) == 0.0
 
 
